@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: MIT
+/// Lane and CodeLane: a float or an int32, or a SIMD register of them, and the operations that both
+/// have. Every formula of the library is written once over a Lane; its scalar instantiation is its
+/// definition, and every register gives the same bits.
+///
+/// This is the only file that knows what a register is: a register type other than xsimd's is added
+/// by specialising `lane_traits`, `code_lane_traits` and the functions of namespace `lane`.
+///
+/// Rules that make results equal on every build (docs/decisions/0004):
+///  - `lane::mul` is pinned: a product never fuses with the addition that follows.
+///  - `min`, `max` are `a < b ? a : b` and `a > b ? a : b`: with a NaN the second operand comes back.
+///  - `round_to_int` is round half to even and wants |x| < 2^31; clamp first.
+///  - a comparison gives all ones (-1) or 0 in an int32 lane; `select` takes such a mask.
+///
+/// Length: one operation per line for two kinds of lane; splitting would hide that they pair up.
+#pragma once
+
+#include <repquant/core/config.hpp>
+
+#include <xsimd/xsimd.hpp>
+
+#include <bit>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <type_traits>
+
+namespace repquant {
+
+/// The architecture whose lanes are plain floats. Always there; the definition of every kernel.
+struct scalar_arch {};
+
+#if defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+/// The widest architecture that the compiler's flags allow.
+using default_arch = scalar_arch;
+#else
+/// The widest architecture that the compiler's flags allow.
+using default_arch = xsimd::default_arch;
+#endif
+
+/// Says which int32 lane belongs to a float lane, how many values it has, and its architecture.
+template<class T>
+struct lane_traits;
+template<>
+struct lane_traits<float> {
+  using ints = std::int32_t;
+  using arch = scalar_arch;
+  static constexpr int width = 1;
+};
+/// Says which float lane belongs to an int32 lane.
+template<class T>
+struct code_lane_traits;
+template<>
+struct code_lane_traits<std::int32_t> {
+  using reals = float;
+};
+
+namespace detail {
+template<class Arch>
+struct lanes_of {
+  using reals = float;
+  using ints = std::int32_t;
+};
+}  // namespace detail
+
+#if !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+template<class A>
+struct lane_traits<xsimd::batch<float, A>> {
+  using ints = xsimd::batch<std::int32_t, A>;
+  using arch = A;
+  static constexpr int width = static_cast<int>(xsimd::batch<float, A>::size);
+};
+template<class A>
+struct code_lane_traits<xsimd::batch<std::int32_t, A>> {
+  using reals = xsimd::batch<float, A>;
+};
+namespace detail {
+template<class Arch>
+requires(!std::same_as<Arch, scalar_arch>) struct lanes_of<Arch> {
+  using reals = xsimd::batch<float, Arch>;
+  using ints = xsimd::batch<std::int32_t, Arch>;
+};
+}  // namespace detail
+#endif
+
+/// A float, or a register of floats.
+template<class T>
+concept Lane = requires {
+  typename lane_traits<T>::ints;
+};
+/// An int32, or a register of them.
+template<class T>
+concept CodeLane = requires {
+  typename code_lane_traits<T>::reals;
+};
+
+/// The int32 lane beside float lane V.
+template<Lane V>
+using ints_of = typename lane_traits<V>::ints;
+/// The float lane beside int32 lane I.
+template<CodeLane I>
+using reals_of = typename code_lane_traits<I>::reals;
+/// The float lane of an architecture.
+template<class Arch>
+using lane_of = typename detail::lanes_of<Arch>::reals;
+/// How many values a float lane holds.
+template<Lane V>
+inline constexpr int lane_width = lane_traits<V>::width;
+
+/// Operations on lanes. Call them qualified: argument-dependent lookup would also find xsimd's.
+namespace lane {
+
+// -- one value ------------------------------------------------------------------------------------
+
+template<Lane V>
+requires std::same_as<V, float>
+inline V load(const float* p) noexcept { return *p; }
+template<CodeLane I>
+requires std::same_as<I, std::int32_t>
+inline I load(const std::int32_t* p) noexcept { return *p; }
+inline void store(float* p, float v) noexcept { *p = v; }
+inline void store(std::int32_t* p, std::int32_t v) noexcept { *p = v; }
+
+inline float add(float a, float b) noexcept { return a + b; }
+inline float sub(float a, float b) noexcept { return a - b; }
+inline float mul(float a, float b) noexcept {
+  float r = a * b;
+  REPQUANT_PIN(r);
+  return r;
+}
+inline float div(float a, float b) noexcept { return a / b; }
+inline float sqrt(float a) noexcept { return std::sqrt(a); }
+inline float min(float a, float b) noexcept { return a < b ? a : b; }
+inline float max(float a, float b) noexcept { return a > b ? a : b; }
+inline std::int32_t bits(float a) noexcept { return std::bit_cast<std::int32_t>(a); }
+inline float from_bits(std::int32_t a) noexcept { return std::bit_cast<float>(a); }
+inline std::int32_t round_to_int(float a) noexcept { return static_cast<std::int32_t>(std::nearbyint(a)); }
+inline float real(std::int32_t a) noexcept { return static_cast<float>(a); }
+inline std::int32_t greater(float a, float b) noexcept { return a > b ? -1 : 0; }
+inline std::int32_t greater(std::int32_t a, std::int32_t b) noexcept { return a > b ? -1 : 0; }
+inline std::int32_t equal(float a, float b) noexcept { return a == b ? -1 : 0; }
+inline std::int32_t equal(std::int32_t a, std::int32_t b) noexcept { return a == b ? -1 : 0; }
+inline float select(std::int32_t mask, float a, float b) noexcept { return mask != 0 ? a : b; }
+inline std::int32_t select(std::int32_t mask, std::int32_t a, std::int32_t b) noexcept {
+  return mask != 0 ? a : b;
+}
+inline std::int32_t min(std::int32_t a, std::int32_t b) noexcept { return a < b ? a : b; }
+inline std::int32_t max(std::int32_t a, std::int32_t b) noexcept { return a > b ? a : b; }
+
+// -- a register of them ---------------------------------------------------------------------------
+
+#if !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+template<Lane V>
+requires(!std::same_as<V, float>) inline V load(const float* p) noexcept { return V::load_unaligned(p); }
+template<CodeLane I>
+requires(!std::same_as<I, std::int32_t>) inline I load(const std::int32_t* p) noexcept {
+  return I::load_unaligned(p);
+}
+template<class T, class A>
+inline void store(T* p, const xsimd::batch<T, A>& v) noexcept {
+  v.store_unaligned(p);
+}
+template<class A>
+inline xsimd::batch<float, A> add(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b) noexcept {
+  return a + b;
+}
+template<class A>
+inline xsimd::batch<float, A> sub(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b) noexcept {
+  return a - b;
+}
+template<class A>
+inline xsimd::batch<float, A> mul(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b) noexcept {
+  xsimd::batch<float, A> r = a * b;
+  REPQUANT_PIN(r.data);
+  return r;
+}
+template<class A>
+inline xsimd::batch<float, A> div(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b) noexcept {
+  return a / b;
+}
+template<class A>
+inline xsimd::batch<float, A> sqrt(const xsimd::batch<float, A>& a) noexcept {
+  return xsimd::sqrt(a);
+}
+template<class A>
+inline xsimd::batch<std::int32_t, A> bits(const xsimd::batch<float, A>& a) noexcept {
+  return xsimd::bitwise_cast<xsimd::batch<std::int32_t, A>>(a);
+}
+template<class A>
+inline xsimd::batch<float, A> from_bits(const xsimd::batch<std::int32_t, A>& a) noexcept {
+  return xsimd::bitwise_cast<xsimd::batch<float, A>>(a);
+}
+template<class A>
+inline xsimd::batch<std::int32_t, A> round_to_int(const xsimd::batch<float, A>& a) noexcept {
+  return xsimd::nearbyint_as_int(a);
+}
+template<class A>
+inline xsimd::batch<float, A> real(const xsimd::batch<std::int32_t, A>& a) noexcept {
+  return xsimd::to_float(a);
+}
+template<class A>
+inline xsimd::batch<std::int32_t, A> greater(const xsimd::batch<float, A>& a,
+                                             const xsimd::batch<float, A>& b) noexcept {
+  using reals = xsimd::batch<float, A>;
+  return bits(xsimd::select(a > b, from_bits(xsimd::batch<std::int32_t, A>(-1)), reals(0.0F)));
+}
+template<class A>
+inline xsimd::batch<std::int32_t, A> equal(const xsimd::batch<float, A>& a,
+                                           const xsimd::batch<float, A>& b) noexcept {
+  using reals = xsimd::batch<float, A>;
+  return bits(xsimd::select(a == b, from_bits(xsimd::batch<std::int32_t, A>(-1)), reals(0.0F)));
+}
+template<class A>
+inline xsimd::batch<std::int32_t, A> greater(const xsimd::batch<std::int32_t, A>& a,
+                                             const xsimd::batch<std::int32_t, A>& b) noexcept {
+  using ints = xsimd::batch<std::int32_t, A>;
+  return xsimd::select(a > b, ints(-1), ints(0));
+}
+template<class A>
+inline xsimd::batch<std::int32_t, A> equal(const xsimd::batch<std::int32_t, A>& a,
+                                           const xsimd::batch<std::int32_t, A>& b) noexcept {
+  using ints = xsimd::batch<std::int32_t, A>;
+  return xsimd::select(a == b, ints(-1), ints(0));
+}
+template<class A>
+inline xsimd::batch<std::int32_t, A> select(const xsimd::batch<std::int32_t, A>& mask,
+                                            const xsimd::batch<std::int32_t, A>& a,
+                                            const xsimd::batch<std::int32_t, A>& b) noexcept {
+  return (mask & a) | (~mask & b);
+}
+template<class A>
+inline xsimd::batch<float, A> select(const xsimd::batch<std::int32_t, A>& mask,
+                                     const xsimd::batch<float, A>& a,
+                                     const xsimd::batch<float, A>& b) noexcept {
+  return from_bits(select(mask, bits(a), bits(b)));
+}
+template<class A>
+inline xsimd::batch<float, A> min(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b) noexcept {
+  if constexpr (is_x86) {
+    return xsimd::min(a, b);
+  } else {
+    return select(greater(b, a), a, b);
+  }
+}
+template<class A>
+inline xsimd::batch<float, A> max(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b) noexcept {
+  if constexpr (is_x86) {
+    return xsimd::max(a, b);
+  } else {
+    return select(greater(a, b), a, b);
+  }
+}
+template<class A>
+inline xsimd::batch<std::int32_t, A> min(const xsimd::batch<std::int32_t, A>& a,
+                                         const xsimd::batch<std::int32_t, A>& b) noexcept {
+  return xsimd::min(a, b);
+}
+template<class A>
+inline xsimd::batch<std::int32_t, A> max(const xsimd::batch<std::int32_t, A>& a,
+                                         const xsimd::batch<std::int32_t, A>& b) noexcept {
+  return xsimd::max(a, b);
+}
+#endif
+
+// -- both -----------------------------------------------------------------------------------------
+
+/// `lo` where v < lo, `hi` where v > hi, else v; a NaN gives `lo`.
+template<class T>
+requires(Lane<T> || CodeLane<T>) inline T clamp(const T& v, const T& lo, const T& hi) noexcept {
+  return min(max(v, lo), hi);
+}
+
+/// v, or 0 where v is NaN.
+template<Lane V>
+inline V zero_if_nan(const V& v) noexcept {
+  return select(equal(v, v), v, V(0.0F));
+}
+
+}  // namespace lane
+}  // namespace repquant
