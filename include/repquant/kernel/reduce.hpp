@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+/// Reductions over a row in one fixed order: 16 virtual lanes, whatever the register holds.
+///
+/// Lane l combines x[l], x[l + 16], x[l + 32], ... in that order; places beyond the end combine the neutral
+/// element. Then lanes l and l + 8 are combined, l and l + 4, l and l + 2, l and l + 1. A register of 4, 8 or
+/// 16 floats, and plain scalar code, walk the same tree, so every architecture gives the same bits. A NaN
+/// result has one bit pattern, 0x7FC00000.
+#pragma once
+
+#include <repquant/core/lane.hpp>
+#include <repquant/core/shape.hpp>
+
+#include <array>
+#include <cstddef>
+#include <limits>
+#include <span>
+
+namespace repquant::reduce {
+
+/// How many virtual lanes a reduction has.
+inline constexpr int lanes = 16;
+
+/// v, with the bit pattern 0x7FC00000 where it is NaN: the sign and payload that hardware gives differ.
+template<Lane V>
+inline V one_nan(const V& v) noexcept {
+  return lane::select(lane::equal(v, v), v, V(std::numeric_limits<float>::quiet_NaN()));
+}
+
+/// Combines term(x[i]) over the row in the order of this file.
+///
+/// `term` maps a lane to a lane, `combine(lane, term)` is the operation; both are called with float and with
+/// registers and must do the same in each place. `neutral` stands in the lanes at the start, and for every
+/// place beyond the end.
+///
+/// Cost  one pass
+template<class Arch, class Term, class Combine>
+inline float over_row(std::span<const float> x, float neutral, Term term, Combine combine) noexcept {
+  using V = lane_of<Arch>;
+  constexpr std::size_t width = lane_width<V>;
+  static_assert(lanes % width == 0);
+  std::array<V, lanes / width> held;
+  for (V& h : held) h = V(neutral);
+
+  std::size_t i = 0;
+  for (; i + lanes <= x.size(); i += lanes) {
+    for (std::size_t r = 0; r < held.size(); ++r) {
+      held[r] = combine(held[r], term(lane::load<V>(x.data() + i + r * width)));
+    }
+  }
+  std::array<float, lanes> places{};
+  if (i < x.size()) {
+    for (std::size_t j = i; j < x.size(); ++j) places[j - i] = x[j];
+    for (std::size_t r = 0; r < held.size(); ++r) {
+      lane::store(places.data() + r * width, term(lane::load<V>(places.data() + r * width)));
+    }
+    for (std::size_t j = x.size() - i; j < places.size(); ++j) places[j] = neutral;
+    for (std::size_t r = 0; r < held.size(); ++r) {
+      held[r] = combine(held[r], lane::load<V>(places.data() + r * width));
+    }
+  }
+  for (std::size_t r = 0; r < held.size(); ++r) lane::store(places.data() + r * width, held[r]);
+  for (std::size_t half = lanes / 2; half > 0; half /= 2) {
+    for (std::size_t l = 0; l < half; ++l) places[l] = combine(places[l], places[l + half]);
+  }
+  return one_nan(places[0]);
+}
+
+/// The sum of the row; 0 where it is empty.
+///
+/// Precision  each addition rounded once; |error| <= (ceil(n / 16) + 3) 2^-24 sum |x| to first order
+template<class Arch = default_arch>
+[[nodiscard]] inline float sum(std::span<const float> x) noexcept {
+  return over_row<Arch>(
+      x, 0.0F, [](const auto& v) { return v; },
+      [](const auto& held, const auto& v) { return lane::add(held, v); });
+}
+
+/// The sum of (x[i] - centre)^2; 0 where the row is empty.
+template<class Arch = default_arch>
+[[nodiscard]] inline float squares(std::span<const float> x, float centre) noexcept {
+  return over_row<Arch>(
+      x, 0.0F,
+      [centre](const auto& v) {
+        using V = std::remove_cvref_t<decltype(v)>;
+        const V d = lane::sub(v, V(centre));
+        return lane::mul(d, d);
+      },
+      [](const auto& held, const auto& v) { return lane::add(held, v); });
+}
+
+/// The largest value that is not NaN; -infinity where there is none.
+template<class Arch = default_arch>
+[[nodiscard]] inline float largest(std::span<const float> x) noexcept {
+  // max(a, b) returns b where a is NaN, and the lanes start at a number: no NaN is ever held
+  return over_row<Arch>(
+      x, -std::numeric_limits<float>::infinity(), [](const auto& v) { return v; },
+      [](const auto& held, const auto& v) { return lane::max(v, held); });
+}
+
+}  // namespace repquant::reduce
