@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+/// encode: floats to codes, over a span with one parameter set, over columns with one each, or over a
+/// matrix with any granularity. A codec that is a VectorCodec runs in registers, any other one value at
+/// a time; the codes are the same, on every architecture.
+#pragma once
+
+#include <repquant/codec/concept.hpp>
+#include <repquant/core/config.hpp>
+#include <repquant/granularity/concept.hpp>
+#include <repquant/granularity/granularities.hpp>
+#include <repquant/kernel/narrow.hpp>
+
+#include <array>
+#include <span>
+
+namespace repquant {
+
+namespace detail {
+
+/// True where codes of C are bytes made in registers of Arch.
+template<class Arch, class C>
+inline constexpr bool runs_in_lanes = !std::same_as<Arch, scalar_arch> && VectorCodec<C, lane_of<Arch>> &&
+                                      std::same_as<code_type_t<C>, std::uint8_t>;
+
+/// codes[i] = encode(x[i]) for n values that share p. Codec and parameters come by value: codes are bytes,
+/// which may alias anything that has an address, and would be reloaded after every store.
+template<class Arch, Codec C>
+inline void encode_run(C codec, typename C::params p, const float* x, std::size_t n,
+                       code_type_t<C>* codes) noexcept {
+  std::size_t i = 0;
+  if constexpr (runs_in_lanes<Arch, C>) {
+    using V = lane_of<Arch>;
+    constexpr std::size_t width = lane_width<V>;
+    const auto lanes = C::template spread<V>(p);
+    const auto at = [&](std::size_t k) { return codec.encode(lane::load<V>(x + k), lanes); };
+    for (; i + 4 * width <= n; i += 4 * width) {
+      narrow(at(i), at(i + width), at(i + 2 * width), at(i + 3 * width), codes + i);
+    }
+    for (; i + width <= n; i += width) narrow(at(i), codes + i);
+  }
+  for (; i < n; ++i) codes[i] = static_cast<code_type_t<C>>(codec.encode(x[i], p));
+}
+
+}  // namespace detail
+
+/// The codes of values that share one parameter set.
+///
+///   codes[i] = codec.encode(x[i], p)
+///
+/// Shapes    x and codes of one size; no alignment is asked for
+/// Requires  x and codes do not overlap; p as the codec's fit gives it
+/// Cost      one pass; bound by the division in a cache, by memory outside it
+/// Precision the same codes for every Arch
+/// Example   encode(uniform{.bits = 4}, p, x, codes);
+template<class Arch = default_arch, Codec C>
+inline void encode(const C& codec, const typename C::params& p, std::span<const float> x,
+                   std::span<code_type_t<C>> codes) noexcept {
+  REPQUANT_ASSERT(x.size() == codes.size());
+  detail::encode_run<Arch>(codec, p, x.data(), x.size(), codes.data());
+}
+
+/// The codes of a row-major matrix whose columns have a parameter set each.
+///
+///   codes[i * code_stride + j] = codec.encode(x[i * row_stride + j], per_column[j])
+///
+/// The parameters of a tile of columns are put into registers once for all rows: no call per value.
+///
+/// Shapes    x [rows x cols], row_stride floats from row to row; codes likewise; per_column [cols]
+/// Requires  strides >= cols; x and codes do not overlap
+/// Precision the same codes for every Arch
+template<class Arch = default_arch, Codec C>
+inline void encode_columns(const C& codec_in, std::span<const typename C::params> per_column, const float* x,
+                           index rows, index cols, index row_stride, code_type_t<C>* codes,
+                           index code_stride) noexcept {
+  REPQUANT_ASSERT(static_cast<index>(per_column.size()) == cols);
+  const C codec = codec_in;  // a copy, see encode_run
+  const auto* params = per_column.data();
+  index j = 0;
+  if constexpr (detail::runs_in_lanes<Arch, C>) {
+    using V = lane_of<Arch>;
+    constexpr index width = lane_width<V>;
+    for (; j + 4 * width <= cols; j += 4 * width) {
+      const auto a = C::template gather<V>(params + j);
+      const auto b = C::template gather<V>(params + j + width);
+      const auto c = C::template gather<V>(params + j + 2 * width);
+      const auto d = C::template gather<V>(params + j + 3 * width);
+      for (index i = 0; i < rows; ++i) {
+        const float* in = x + i * row_stride + j;
+        narrow(codec.encode(lane::load<V>(in), a), codec.encode(lane::load<V>(in + width), b),
+               codec.encode(lane::load<V>(in + 2 * width), c), codec.encode(lane::load<V>(in + 3 * width), d),
+               codes + i * code_stride + j);
+      }
+    }
+    for (; j + width <= cols; j += width) {
+      const auto a = C::template gather<V>(params + j);
+      for (index i = 0; i < rows; ++i) {
+        narrow(codec.encode(lane::load<V>(x + i * row_stride + j), a), codes + i * code_stride + j);
+      }
+    }
+  }
+  for (index i = 0; i < rows; ++i) {
+    for (index k = j; k < cols; ++k) {
+      codes[i * code_stride + k] =
+          static_cast<code_type_t<C>>(codec.encode(x[i * row_stride + k], params[k]));
+    }
+  }
+}
+
+/// The codes of a row-major matrix under any granularity.
+///
+///   codes[i * code_stride + j] = codec.encode(x[i * stride + j], params[granularity.group(size, i, j)])
+///
+/// Runs that share a parameter set are encoded together: whole rows (the whole matrix, where it is
+/// contiguous), groups, or columns.
+///
+/// Shapes    x and codes [size.rows x size.cols] with their own distance between rows; params [groups(size)]
+/// Requires  the granularity fits the size; strides >= cols; x and codes do not overlap
+/// Precision the same codes for every Arch
+/// Example   encode(codec, per_group{.size = 32}, {rows, cols}, params, x, cols, codes, cols);
+template<class Arch = default_arch, Codec C, Granularity G>
+inline void encode(const C& codec, const G& granularity, shape size,
+                   std::span<const typename C::params> params, const float* x, index stride,
+                   code_type_t<C>* codes, index code_stride) noexcept {
+  if (size.rows <= 0 || size.cols <= 0) return;
+  REPQUANT_ASSERT(granularity.groups(size) == static_cast<index>(params.size()));
+  if constexpr (std::same_as<G, per_col>) {
+    encode_columns<Arch>(codec, params, x, size.rows, size.cols, stride, codes, code_stride);
+  } else {
+    if (std::same_as<G, per_tensor> && stride == size.cols && code_stride == size.cols) {
+      detail::encode_run<Arch>(codec, params[0], x, static_cast<std::size_t>(size.rows * size.cols), codes);
+      return;
+    }
+    const index run = granularity.run(size);
+    REPQUANT_ASSERT(run > 0 && size.cols % run == 0);
+    for (index i = 0; i < size.rows; ++i) {
+      for (index j = 0; j < size.cols; j += run) {
+        const auto& p = params[static_cast<std::size_t>(granularity.group(size, i, j))];
+        detail::encode_run<Arch>(codec, p, x + i * stride + j, static_cast<std::size_t>(run),
+                                 codes + i * code_stride + j);
+      }
+    }
+  }
+}
+
+}  // namespace repquant

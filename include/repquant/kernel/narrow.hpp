@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+/// Between int32 lanes and bytes: what encode and decode do at the edge of a register.
+///
+/// xsimd has no packing of several registers into one, so these four functions are written with
+/// intrinsics where that pays; the loop at the end of each is their meaning and serves every other
+/// architecture.
+#pragma once
+
+#include <repquant/core/lane.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+namespace repquant {
+
+namespace detail {
+
+#if XSIMD_WITH_SSE2
+template<class Arch>
+inline constexpr bool has_sse2 = std::is_base_of_v<xsimd::sse2, Arch> && !std::is_base_of_v<xsimd::avx, Arch>;
+template<class Arch>
+inline constexpr bool has_avx2 = std::is_base_of_v<xsimd::avx2, Arch>;
+template<class Arch>
+inline constexpr bool has_avx512 = std::is_base_of_v<xsimd::avx512f, Arch>;
+template<class Arch>
+inline constexpr bool has_avx512bw = std::is_base_of_v<xsimd::avx512bw, Arch>;
+#endif
+#if XSIMD_WITH_NEON64
+template<class Arch>
+inline constexpr bool has_neon64 = std::is_base_of_v<xsimd::neon64, Arch>;
+#endif
+
+template<CodeLane I>
+using arch_of = typename lane_traits<reals_of<I>>::arch;
+
+}  // namespace detail
+
+/// out[i] = byte(a[i]) for every value of the register.
+///
+/// Requires  0 <= a[i] <= 255; `out` has room for lane_width bytes
+template<CodeLane I>
+inline void narrow(const I& a, std::uint8_t* out) noexcept {
+  using Arch = detail::arch_of<I>;
+  constexpr int width = lane_width<reals_of<I>>;
+#if XSIMD_WITH_AVX512F
+  if constexpr (detail::has_avx512<Arch>) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(a.data));
+    return;
+  } else
+#endif
+#if XSIMD_WITH_AVX2
+      if constexpr (detail::has_avx2<Arch>) {
+    const __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(a.data), _mm256_extracti128_si256(a.data, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_packus_epi16(words, words));
+    return;
+  } else
+#endif
+#if XSIMD_WITH_SSE2
+      if constexpr (detail::has_sse2<Arch>) {
+    const __m128i words = _mm_packs_epi32(a.data, a.data);
+    const int four = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
+    std::memcpy(out, &four, sizeof four);
+    return;
+  } else
+#endif
+#if XSIMD_WITH_NEON64
+      if constexpr (detail::has_neon64<Arch>) {
+    const uint16x4_t words = vmovn_u32(vreinterpretq_u32_s32(a.data));
+    const uint32x2_t four = vreinterpret_u32_u8(vmovn_u16(vcombine_u16(words, words)));
+    const std::uint32_t bytes = vget_lane_u32(four, 0);
+    std::memcpy(out, &bytes, sizeof bytes);
+    return;
+  } else
+#endif
+  {
+    std::array<std::int32_t, static_cast<std::size_t>(width)> values{};
+    lane::store(values.data(), a);
+    for (int i = 0; i < width; ++i) {
+      out[i] = static_cast<std::uint8_t>(values[static_cast<std::size_t>(i)]);
+    }
+  }
+}
+
+/// Four registers in a row: narrow(a, out), narrow(b, out + width), ... in one store.
+///
+/// Requires  every value in 0 .. 255; `out` has room for 4 lane_width bytes
+template<CodeLane I>
+inline void narrow(const I& a, const I& b, const I& c, const I& d, std::uint8_t* out) noexcept {
+  using Arch = detail::arch_of<I>;
+  // A pack works inside blocks of 128 bits; where a register has several, the blocks are put in order after.
+#if XSIMD_WITH_AVX512BW
+  if constexpr (detail::has_avx512bw<Arch>) {
+    const __m512i bytes =
+        _mm512_packus_epi16(_mm512_packs_epi32(a.data, b.data), _mm512_packs_epi32(c.data, d.data));
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    _mm512_storeu_si512(out, _mm512_permutexvar_epi32(order, bytes));
+    return;
+  } else
+#endif
+#if XSIMD_WITH_AVX2
+      if constexpr (detail::has_avx2<Arch>) {
+    const __m256i bytes =
+        _mm256_packus_epi16(_mm256_packs_epi32(a.data, b.data), _mm256_packs_epi32(c.data, d.data));
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_permutevar8x32_epi32(bytes, order));
+    return;
+  } else
+#endif
+#if XSIMD_WITH_SSE2
+      if constexpr (detail::has_sse2<Arch>) {
+    const __m128i bytes = _mm_packus_epi16(_mm_packs_epi32(a.data, b.data), _mm_packs_epi32(c.data, d.data));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
+    return;
+  } else
+#endif
+#if XSIMD_WITH_NEON64
+      if constexpr (detail::has_neon64<Arch>) {
+    const uint16x8_t low =
+        vcombine_u16(vmovn_u32(vreinterpretq_u32_s32(a.data)), vmovn_u32(vreinterpretq_u32_s32(b.data)));
+    const uint16x8_t high =
+        vcombine_u16(vmovn_u32(vreinterpretq_u32_s32(c.data)), vmovn_u32(vreinterpretq_u32_s32(d.data)));
+    vst1q_u8(out, vcombine_u8(vmovn_u16(low), vmovn_u16(high)));
+    return;
+  } else
+#endif
+  {
+    constexpr int width = lane_width<reals_of<I>>;
+    narrow(a, out);
+    narrow(b, out + width);
+    narrow(c, out + 2 * width);
+    narrow(d, out + 3 * width);
+  }
+}
+
+/// A register of the lane_width bytes at `codes`, each as an int32.
+template<CodeLane I>
+inline I widen(const std::uint8_t* codes) noexcept {
+  using Arch = detail::arch_of<I>;
+#if XSIMD_WITH_AVX512F
+  if constexpr (detail::has_avx512<Arch>) {
+    return I(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes))));
+  } else
+#endif
+#if XSIMD_WITH_AVX2
+      if constexpr (detail::has_avx2<Arch>) {
+    return I(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes))));
+  } else
+#endif
+#if XSIMD_WITH_SSE2
+      if constexpr (detail::has_sse2<Arch>) {
+    int four = 0;
+    std::memcpy(&four, codes, sizeof four);
+    const __m128i zero = _mm_setzero_si128();
+    return I(_mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(four), zero), zero));
+  } else
+#endif
+#if XSIMD_WITH_NEON64
+      if constexpr (detail::has_neon64<Arch>) {
+    std::uint32_t four = 0;
+    std::memcpy(&four, codes, sizeof four);
+    const uint8x8_t bytes = vreinterpret_u8_u32(vdup_n_u32(four));
+    return I(vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes)))));
+  } else
+#endif
+  {
+    constexpr int width = lane_width<reals_of<I>>;
+    std::array<std::int32_t, static_cast<std::size_t>(width)> values{};
+    for (int i = 0; i < width; ++i) values[static_cast<std::size_t>(i)] = codes[i];
+    return lane::load<I>(values.data());
+  }
+}
+
+}  // namespace repquant
