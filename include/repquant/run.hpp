@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+/// Door 1, the device: codecs, granularities, kernels, integer layers. The standard library and xsimd; no
+/// Eigen, no heap, no exceptions.
+#pragma once
+
+#include <repquant/codec/concept.hpp>
+#include <repquant/codec/log2.hpp>
+#include <repquant/codec/log_sqrt2.hpp>
+#include <repquant/codec/uniform.hpp>
+#include <repquant/core/config.hpp>
+#include <repquant/core/failure.hpp>
+#include <repquant/core/lane.hpp>
+#include <repquant/core/shape.hpp>
+#include <repquant/granularity/concept.hpp>
+#include <repquant/granularity/granularities.hpp>
+#include <repquant/infer/norm.hpp>
+#include <repquant/kernel/reduce.hpp>
+#include <repquant/version.hpp>
