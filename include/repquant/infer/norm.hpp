@@ -32,7 +32,7 @@ inline void layer_norm_row(std::span<const float> x, std::span<const float> gamm
       out,
       [mean, scale](const V& v, const V& g, const V& b) {
         const V unit = lane::mul(lane::sub(v, V(mean)), V(scale));
-        return reduce::one_nan(lane::add(lane::mul(unit, g), b));
+        return one_nan(lane::add(lane::mul(unit, g), b));
       },
       x.data(), gamma.data(), beta.data());
 }
@@ -52,7 +52,7 @@ inline void rms_norm_row(std::span<const float> x, std::span<const float> gamma,
   const float power = lane::div(reduce::squares<Arch>(x, 0.0F), n);
   const float scale = lane::div(1.0F, lane::sqrt(lane::add(power, eps)));
   map_row<Arch>(
-      out, [scale](const V& v, const V& g) { return reduce::one_nan(lane::mul(lane::mul(v, V(scale)), g)); },
+      out, [scale](const V& v, const V& g) { return one_nan(lane::mul(lane::mul(v, V(scale)), g)); },
       x.data(), gamma.data());
 }
 

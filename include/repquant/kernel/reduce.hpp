@@ -7,24 +7,18 @@
 /// result has one bit pattern, 0x7FC00000.
 #pragma once
 
-#include <repquant/core/lane.hpp>
-#include <repquant/core/shape.hpp>
+#include <repquant/kernel/one_nan.hpp>
 
 #include <array>
 #include <cstddef>
 #include <limits>
 #include <span>
+#include <type_traits>
 
 namespace repquant::reduce {
 
 /// How many virtual lanes a reduction has.
 inline constexpr int lanes = 16;
-
-/// v, with the bit pattern 0x7FC00000 where it is NaN: the sign and payload that hardware gives differ.
-template<Lane V>
-inline V one_nan(const V& v) noexcept {
-  return lane::select(lane::equal(v, v), v, V(std::numeric_limits<float>::quiet_NaN()));
-}
 
 /// Combines term(x[i]) over the row in the order of this file.
 ///
