@@ -79,7 +79,9 @@ inline failure write_file(const std::string& path, std::span<const std::byte> by
   detail::file_handle file(std::fopen(beside.c_str(), direct ? "wb" : "wbx"));
   if (!file) return detail::cannot("writing ", path, errno);
   int reason = 0;
-  if (std::fwrite(bytes.data(), 1, bytes.size(), file.get()) != bytes.size()) reason = errno;
+  // an empty span may have no address, which fwrite does not allow
+  if (!bytes.empty() && std::fwrite(bytes.data(), 1, bytes.size(), file.get()) != bytes.size())
+    reason = errno;
   if (std::fclose(file.release()) != 0 && reason == 0) reason = errno;
   if (reason == 0 && !direct && std::rename(beside.c_str(), target.c_str()) != 0) reason = errno;
   if (reason == 0) return {};

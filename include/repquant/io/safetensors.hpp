@@ -228,7 +228,8 @@ class safetensors {
     }
     const auto header = bytes.subspan(8, static_cast<std::size_t>(length));
     const auto data = bytes.subspan(8 + static_cast<std::size_t>(length));
-    if (header.empty() || header[0] != std::byte{'{'}) return {errc::bad_format, "header"};
+    const std::int64_t first = header.empty() ? -1 : static_cast<std::int64_t>(header[0]);
+    if (first != '{') return {errc::bad_format, "header: first byte", first, '{'};
 
     // A JSON object keeps the last of two equal keys, so they are watched while it is read.
     std::array<std::set<std::string>, 3> seen;  // [1] names, [2] fields of the entry being read
