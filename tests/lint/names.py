@@ -49,7 +49,7 @@ def check_text(path, text):
     complaints += [f"{path}: '{m}' says nothing; name the thing" for m in BANNED.findall(pathlib.PurePath(path).name)]
     if suffix in SOURCES:
         names = COMMENT.sub("", text)
-        complaints += [f"{path}: name '{m}'" for m in sorted(set(re.findall(r"\b(?:my_\w+|\w*_?(?:utils|helpers|impl2)\b)", names)))]
+        complaints += [f"{path}: name '{m}'" for m in sorted(set(re.findall(r"\b(?:my_\w+|\w*impl2\b|namespace\s+(?:utils?|helpers?|misc))", names)))]
     complaints += [f"{path}: '{m}' left over" for m in sorted(set(LEFT_OVER.findall(text)))]
     complaints += [f"{path}: a path of one machine: {m.group(0)}..." for m in PRIVATE.finditer(text)]
     return complaints

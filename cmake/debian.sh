@@ -1,0 +1,20 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Installs what the library, its tests, benches and examples need on Debian 12 or later; does nothing where it
+# is there. With the argument "ci" also what only .ci/run uses: clang++, clang-format, clang-tidy.
+set -eu
+packages="g++ cmake make python3 libeigen3-dev libxsimd-dev nlohmann-json3-dev zlib1g-dev catch2 libbenchmark-dev"
+if [ "${1:-}" = ci ]; then packages="$packages clang clang-format clang-tidy git"; fi
+
+missing=
+for package in $packages; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q "ok installed" || missing="$missing $package"
+done
+if [ -z "$missing" ]; then exit 0; fi
+
+as_root=
+if [ "$(id -u)" != 0 ]; then as_root=sudo; fi
+echo "Installing:$missing"
+$as_root apt-get update -qq
+# shellcheck disable=SC2086  # a list of words
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
