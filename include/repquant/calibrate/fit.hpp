@@ -22,7 +22,7 @@ result<quantizer<C, G>> fit(const C& codec, const G& granularity, const O& obser
   const index groups = granularity.groups(w.size());
   const index run = granularity.run(w.size());
   if (groups < 1) return failure{errc::group_mismatch, "columns", w.cols(), run}.within(place);
-  if (groups != w.rows() * (w.cols() / run) || groups == w.size().cols) {
+  if (groups != w.rows() * (w.cols() / run)) {
     calibrator<O, G> c(observer, granularity, w.size(), std::string(place));
     if (failure f = c.observe(w, exec)) return f;
     return c.make(codec, exec, report);
