@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+/// The float steps of attention on codes: scores from exact sums, softmax, probability codes, and values from
+/// exact sums. They take the sums from whoever made them, so that the integer engine and a simulation in
+/// double share every rounding.
+#pragma once
+
+#include <repquant/codec/log2.hpp>
+#include <repquant/codec/log_sqrt2.hpp>
+#include <repquant/codec/uniform.hpp>
+#include <repquant/infer/probability_kind.hpp>
+#include <repquant/infer/requantize.hpp>
+#include <repquant/infer/softmax.hpp>
+#include <repquant/kernel/encode.hpp>
+#include <repquant/kernel/log_product.hpp>
+
+namespace repquant {
+
+/// A codec of probabilities that is chosen at run time, with its parameters.
+///
+/// Units     scale in probability, zero_point a count (uniform only)
+/// Requires  as the codec of its kind; a smallest product scale s_v 2^-D that is a normal float
+struct probability_code {
+  probability_kind kind = probability_kind::log_sqrt2;
+  int bits = 4;
+  zero_rule zero = zero_rule::last_code;  ///< logarithmic only
+  int depth = 30;                         ///< logarithmic only
+  float scale = 1.0F;
+  std::int32_t zero_point = 0;  ///< uniform only
+
+  /// Calls f(codec, params) with the codec of this kind.
+  template<class F>
+  constexpr decltype(auto) visit(F&& f) const noexcept {
+    if (kind == probability_kind::log2) {
+      return f(log2{.bits = bits, .zero = zero, .depth = depth}, log_scale{scale});
+    }
+    if (kind == probability_kind::log_sqrt2) {
+      return f(log_sqrt2{.bits = bits, .zero = zero, .depth = depth}, log_scale{scale});
+    }
+    return f(uniform{.bits = bits}, affine{scale, zero_point});
+  }
+  /// The code of probability 0, which masked keys get.
+  [[nodiscard]] std::uint8_t masked() const noexcept {
+    return visit(
+        [](const auto& codec, const auto& p) { return static_cast<std::uint8_t>(codec.encode(0.0F, p)); });
+  }
+};
+
+/// Turns the two sums of a value into float: even times 2^-D s_p s_v, odd times sqrt(1/2) of that. The
+/// uniform code and log2 have only the first.
+struct value_scales {
+  float even = 0;
+  float odd = 0;
+};
+
+/// The scales of value sums: even = (s_p s_v) 2^-D, odd = even * 0x1.6a09e6p-1, each product rounded once;
+/// D = largest_shift of the codec, 0 for uniform.
+[[nodiscard]] inline value_scales scales_of(const probability_code& code, float value_scale) noexcept {
+  const float both = lane::mul(code.scale, value_scale);
+  return code.visit([both]<class C>(const C& codec, const auto&) -> value_scales {
+    if constexpr (std::same_as<C, uniform>) {
+      return {both, 0.0F};
+    } else {
+      const float unit = lane::from_bits((127 - largest_shift(codec)) << 23);
+      const float even = lane::mul(both, unit);
+      return {even, std::same_as<C, log_sqrt2> ? lane::mul(even, 0x1.6a09e6p-1F) : 0.0F};
+    }
+  });
+}
+
+/// The probability codes of one query from its exact score sums:
+///
+///   score[j] = float(sums[j]) multiplier;  p = softmax(score);  codes[j] = encode(p[j])
+///
+/// over the visible keys, the first ones of the row; the others get code.masked(), and must stay out of the
+/// product with the values (a code with zero_rule::none has no zero).
+///
+/// Shapes    sums, codes [keys], probabilities [keys]: scratch, afterwards the softmax (0 where masked)
+/// Units     multiplier = s_q s_k times the softmax scale
+/// Requires  0 <= visible <= keys
+/// Precision the same codes for every Arch and every type of Sum
+template<class Arch = default_arch, ExactSum Sum>
+inline void probability_row(const probability_code& code, std::span<const Sum> sums, float multiplier,
+                            index visible, std::span<float> probabilities,
+                            std::span<std::uint8_t> codes) noexcept {
+  using V = lane_of<Arch>;
+  const auto n = static_cast<std::size_t>(visible);
+  REPQUANT_ASSERT(n <= sums.size() && codes.size() == sums.size() && probabilities.size() == sums.size());
+  const std::span<float> p = probabilities.first(n);
+  real_row<Arch>(sums, p);
+  map_row<Arch>(
+      p, [multiplier](const V& s) { return lane::mul(s, V(multiplier)); }, p.data());
+  softmax_row<Arch>(p, p);
+  code.visit([&](const auto& codec, const auto& params) {
+    encode<Arch>(codec, params, std::span<const float>(p), codes.first(n));
+  });
+  const std::uint8_t masked = code.masked();
+  for (std::size_t j = n; j < codes.size(); ++j) {
+    probabilities[j] = 0.0F;
+    codes[j] = masked;
+  }
+}
+
+/// out[d] = float(even[d]) scales.even + float(odd[d]) scales.odd; without the second term where odd is
+/// empty. Conversions half to even, each product and the sum rounded once.
+///
+/// Shapes    even, out [n]; odd [n] or [0]
+/// Requires  the sums and out do not overlap
+template<class Arch = default_arch, ExactSum Sum>
+inline void value_row(std::span<const Sum> even, std::span<const Sum> odd, const value_scales& scales,
+                      std::span<float> out) noexcept {
+  using V = lane_of<Arch>;
+  real_row<Arch>(even, out);
+  map_row<Arch>(
+      out, [e = scales.even](const V& s) { return lane::mul(s, V(e)); }, out.data());
+  if (odd.empty()) return;
+  constexpr std::size_t block = 64;
+  std::array<float, block> second;
+  for (std::size_t i = 0; i < out.size(); i += block) {
+    const std::size_t n = std::min(block, out.size() - i);
+    real_row<Arch>(odd.subspan(i, n), std::span<float>(second.data(), n));
+    map_row<Arch>(
+        out.subspan(i, n),
+        [o = scales.odd](const V& a, const V& s) { return lane::add(a, lane::mul(s, V(o))); }, out.data() + i,
+        second.data());
+  }
+}
+
+}  // namespace repquant

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+/// From exact integer sums to float: the one step of a linear layer that rounds.
+#pragma once
+
+#include <repquant/core/shape.hpp>
+#include <repquant/kernel/map.hpp>
+
+#include <concepts>
+#include <cstdint>
+
+namespace repquant {
+
+/// What an exact sum may be held in: int32, int64, or, in a simulation, a double that is an integer.
+template<class T>
+concept ExactSum = std::same_as<T, std::int32_t> || std::same_as<T, std::int64_t> || std::same_as<T, double>;
+
+/// out[i] = the float nearest to sums[i], half to even: the same for every type that holds the same integer.
+///
+/// Shapes    sums, out [n]
+/// Requires  out.size() <= sums.size(); the two do not overlap
+template<class Arch = default_arch, ExactSum Sum>
+inline void real_row(std::span<const Sum> sums, std::span<float> out) noexcept {
+  std::size_t i = 0;
+  if constexpr (std::same_as<Sum, std::int32_t>) {
+    using V = lane_of<Arch>;
+    constexpr std::size_t width = lane_width<V>;
+    for (; i + width <= out.size(); i += width) {
+      lane::store(out.data() + i, lane::real(lane::load<ints_of<V>>(sums.data() + i)));
+    }
+  }
+  for (; i < out.size(); ++i) out[i] = static_cast<float>(sums[i]);
+}
+
+/// y[o] = float(sums[o]) m[o] + c[o]: int to float half to even, one multiply, one add, each rounded once.
+/// An empty c leaves the addition out.
+///
+/// Shapes    sums, multiplier, y [n]; offset [n] or [0]
+/// Units     m = s_x s_w[o], c the bias, in the unit of y
+/// Requires  sums and y do not overlap
+/// Precision the same bits for every Arch and every type of Sum
+/// Source    docs/decisions/0004
+template<class Arch = default_arch, ExactSum Sum>
+inline void requantize_row(std::span<const Sum> sums, std::span<const float> multiplier,
+                           std::span<const float> offset, std::span<float> y) noexcept {
+  using V = lane_of<Arch>;
+  real_row<Arch>(sums, y);
+  if (offset.empty()) {
+    map_row<Arch>(
+        y, [](const V& s, const V& m) { return lane::mul(s, m); }, y.data(), multiplier.data());
+  } else {
+    map_row<Arch>(
+        y, [](const V& s, const V& m, const V& c) { return lane::add(lane::mul(s, m), c); }, y.data(),
+        multiplier.data(), offset.data());
+  }
+}
+
+}  // namespace repquant
