@@ -47,18 +47,9 @@ namespace detail {
 /// The checks that all reconstructors share.
 template<Codec C, Granularity G>
 failure check_problem(const quantizer<C, G>& q, matrix_view w, const gram& h) noexcept {
-  const int levels = q.codec().levels();
-  constexpr int most = std::numeric_limits<code_type_t<C>>::max();
-  if (levels < 2 || levels - 1 > most) return {errc::bad_bits, "reconstruct: levels", levels, most};
+  if (failure f = check_codec(q.codec(), "reconstruct: codec")) return f;
   if (failure f = check_finite(w, "reconstruct: weight")) return f;
-  const index groups = q.granularity().groups(w.size());
-  const auto sets = static_cast<index>(q.params().size());
-  if (groups < 1)
-    return {errc::group_mismatch, "reconstruct: columns", w.cols(), q.granularity().run(w.size())};
-  if (groups != sets) return {errc::shape_mismatch, "reconstruct: parameter sets", sets, groups};
-  if (sets > 1 && q.size().cols != w.cols()) {
-    return {errc::shape_mismatch, "reconstruct: columns", w.cols(), q.size().cols};
-  }
+  if (failure f = check_shape(q, w.size(), "reconstruct")) return f;
   return check(h, w.cols(), "reconstruct: gram");
 }
 

@@ -2,13 +2,20 @@
 /// gptq: rounds a weight column by column, and lets the columns still to come make up for the error.
 #pragma once
 
+#include <repquant/parallel/inline_executor.hpp>
 #include <repquant/reconstruct/round_to_nearest.hpp>
 
 namespace repquant {
 
 namespace detail {
-/// Rounds `height` rows from `first` on. Rows depend on nothing but themselves and the factor; they
-/// always run in tiles of one size, so that neither threads nor neighbours can change a bit.
+/// What a tile adds to the report: sums over its entries of (D R)_j^2, and of D_j^2.
+struct tile_loss {
+  double damped = 0;
+  double square = 0;
+};
+
+/// Rounds the rows of one tile. Rows depend on nothing but themselves and the factor; they always run in
+/// tiles of one size, so that neither threads nor neighbours can change a bit.
 template<Codec C, Granularity G>
 class gptq_tile {
  public:
@@ -20,12 +27,11 @@ class gptq_tile {
         error_(matrix<double>::Zero(static_cast<index>(f.order.size()), width)),
         pending_(block, width) {}
 
-  void round(const quantizer<C, G>& q, matrix_view w, index first, matrix<code_type_t<C>>& codes) {
+  /// Writes the codes of rows tile * width and on.
+  tile_loss round(const quantizer<C, G>& q, matrix_view w, index tile, matrix<code_type_t<C>>& codes) {
     const index n = error_.rows();
+    const index first = tile * width;
     const index height = std::min(width, w.rows() - first);
-    if (height < width) error_.setZero();
-    loss_.setZero();
-    square_.setZero();
     for (index start = 0; start < n; start += block_) {
       const index count = std::min(block_, n - start);
       auto pending = pending_.topRows(count);
@@ -42,11 +48,13 @@ class gptq_tile {
         round_column(q, w, first, height, j, codes);
       }
     }
+    tile_loss total;
+    for (index r = 0; r < height; ++r) {
+      total.damped += loss_(r);
+      total.square += square_(r);
+    }
+    return total;
   }
-
-  /// Sums over the rows of the tile: of (D R)_j^2, and of D_j^2.
-  [[nodiscard]] double damped_loss(index height) const { return sum(loss_, height); }
-  [[nodiscard]] double square(index height) const { return sum(square_, height); }
 
  private:
   using per_row_of_tile = Eigen::Matrix<double, width, 1>;
@@ -66,12 +74,6 @@ class gptq_tile {
       loss_(r) += e * e;
       square_(r) += error_(j, r) * error_(j, r);
     }
-  }
-
-  static double sum(const per_row_of_tile& v, index height) {
-    double s = 0;
-    for (index r = 0; r < height; ++r) s += v(r);
-    return s;
   }
 
   const gram_factor& factor_;
@@ -105,7 +107,8 @@ class gptq_tile {
 /// Requires  nothing beyond the shapes; any codec, any granularity
 /// Errors    shape_mismatch, group_mismatch, bad_bits, bad_option (damping or block), empty, non_finite,
 ///           not_positive_definite (negative diagonal, not symmetric); each with its place
-/// Cost      in^3 / 3 + out in^2 multiply-adds in double; 2 in^2 + 64 in doubles; one thread
+/// Cost      in^3 / 3 + out in^2 / 2 multiply-adds in double; 2 in^2 doubles, and 64 in for each thread;
+///           the first part on one thread, the second on the executor's: the same bits for any number
 /// Precision double; codes equal the textbook form with an explicit inverse (tests/oracle/gptq.hpp)
 /// Source    GPTQ, arXiv 2210.17323; reference code: gptq.py, fasterquant(). docs/decisions/0010
 /// Example   examples/own_codec.cpp
@@ -114,17 +117,18 @@ struct gptq {
   column_order order = column_order::activation;
   index block = 128;  ///< columns between two matrix products; changes speed, and codes only by ties
 
-  template<Codec C, Granularity G>
-  result<reconstruction<C, G>> operator()(const quantizer<C, G>& q, matrix_view w, const gram& h) const {
+  template<Codec C, Granularity G, Executor E = inline_executor>
+  result<reconstruction<C, G>> operator()(const quantizer<C, G>& q, matrix_view w, const gram& h,
+                                          const E& exec = {}) const {
     if (failure f = check_settings()) return f;
     if (failure f = detail::check_problem(q, w, h)) return f;
-    return (*this)(q, w, h, factor(h, damping, order));
+    return (*this)(q, w, h, factor(h, damping, order), exec);
   }
 
   /// The same with a factor made before, by factor(h, damping, order), for layers that share an input.
-  template<Codec C, Granularity G>
+  template<Codec C, Granularity G, Executor E = inline_executor>
   result<reconstruction<C, G>> operator()(const quantizer<C, G>& q, matrix_view w, const gram& h,
-                                          const gram_factor& shared) const {
+                                          const gram_factor& shared, const E& exec = {}) const {
     if (failure f = check_settings()) return f;
     if (failure f = detail::check_problem(q, w, h)) return f;
     const auto live = static_cast<index>(shared.order.size());
@@ -151,13 +155,15 @@ struct gptq {
     if (h.tokens < live) {
       report.notice = {errc::not_positive_definite, "gptq: gram: fewer tokens than inputs", h.tokens, live};
     }
-    detail::gptq_tile<C, G> tile(shared, block);
+    const index tiles = (w.rows() + detail::gptq_tile<C, G>::width - 1) / detail::gptq_tile<C, G>::width;
+    std::vector<detail::tile_loss> losses(static_cast<std::size_t>(tiles));
+    exec(tiles, [&](index t) {
+      losses[static_cast<std::size_t>(t)] = detail::gptq_tile<C, G>(shared, block).round(q, w, t, codes);
+    });
     double square = 0;
-    for (index first = 0; first < w.rows(); first += tile.width) {
-      const index height = std::min(tile.width, w.rows() - first);
-      tile.round(q, w, first, codes);
-      report.damped_loss += tile.damped_loss(height);
-      square += tile.square(height);
+    for (const detail::tile_loss& l : losses) {
+      report.damped_loss += l.damped;
+      square += l.square;
     }
     report.loss = std::fmax(report.damped_loss - shared.ridge * square, 0.0);
     return reconstruction<C, G>{quantized<C, G>(q, std::move(codes)), report};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "oracle/gptq.hpp"
 
+#include <repquant/parallel/threads.hpp>
 #include <repquant/reconstruct/gptq.hpp>
 
 #include "catch.hpp"
@@ -353,4 +354,20 @@ TEST_CASE("reconstructors refuse bad input and say where", "[reconstruct]") {
     CHECK(rq::gptq{}(q, w, h, rq::factor(other, 0.01, rq::column_order::natural)).error().code ==
           rq::errc::shape_mismatch);
   }
+}
+
+TEST_CASE("gptq and gram: threads change nothing", "[reconstruct]") {
+  const rq::matrix<> x = activations(300, 200, 9);
+  rq::gram_accumulator alone(200);
+  rq::gram_accumulator shared(200);
+  REQUIRE_FALSE(alone.add(x));
+  REQUIRE_FALSE(shared.add(x, rq::threads{3}));
+  CHECK(alone.total().sum == shared.total().sum);
+
+  const rq::matrix<> w = weights(200, 200, 8);
+  const auto q = fitted(rq::uniform{4}, rq::per_row{}, w);
+  const auto one = rq::gptq{}(q, w, alone.total()).value();
+  const auto three = rq::gptq{}(q, w, alone.total(), rq::threads{3}).value();
+  CHECK(one.weights.codes() == three.weights.codes());
+  CHECK(one.report.damped_loss == three.report.damped_loss);
 }
