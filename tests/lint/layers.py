@@ -22,6 +22,7 @@ BELOW["io"] = set(DEVICE + HOST)
 BELOW["testing"] = set(DEVICE)
 FILES = {  # single files with rules of their own
     "testing/host_laws.hpp": set(DEVICE + HOST + ["parallel"]),
+    "testing/observer_laws.hpp": set(DEVICE + ["calibrate"]),
     "run.hpp": set(DEVICE),
     "ptq.hpp": set(DEVICE + ["matrix", "calibrate", "layer", "reparam", "reconstruct", "search", "parallel"]),
     "block.hpp": set(DEVICE + HOST + ["parallel"]),

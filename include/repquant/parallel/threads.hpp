@@ -38,11 +38,11 @@ struct threads {
         f(i);
       }
     };
-    std::vector<std::thread> helpers;
-    helpers.reserve(static_cast<std::size_t>(workers - 1));
-    for (index i = 1; i < workers; ++i) helpers.emplace_back(work);
+    std::vector<std::thread> team;
+    team.reserve(static_cast<std::size_t>(workers - 1));
+    for (index i = 1; i < workers; ++i) team.emplace_back(work);
     work();
-    for (std::thread& helper : helpers) helper.join();  // also makes what they wrote visible
+    for (std::thread& member : team) member.join();  // also makes what they wrote visible
   }
 };
 static_assert(Executor<threads>);
