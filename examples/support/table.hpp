@@ -16,14 +16,14 @@ namespace examples {
 /// A number with a fixed count of digits after the point; "-" for NaN, which stands for "not measured".
 inline std::string fixed(double value, int digits) {
   if (std::isnan(value)) return "-";
-  char text[64];
+  char text[352];  // the largest double has 309 digits before the point
   const int n = std::snprintf(text, sizeof text, "%.*f", digits, value);
   return {text, static_cast<std::size_t>(std::min(n, static_cast<int>(sizeof text) - 1))};
 }
 /// A number with a given count of significant digits.
 inline std::string significant(double value, int digits) {
   if (std::isnan(value)) return "-";
-  char text[64];
+  char text[352];
   const int n = std::snprintf(text, sizeof text, "%.*g", digits, value);
   return {text, static_cast<std::size_t>(std::min(n, static_cast<int>(sizeof text) - 1))};
 }

@@ -2,9 +2,9 @@
 /// The vision transformer as a block that repquant can trace: the same function as logits() in vit.hpp.
 #pragma once
 
-#include "support/vit.hpp"
-
 #include <repquant/block.hpp>
+
+#include "support/vit.hpp"
 
 namespace examples {
 
@@ -21,8 +21,16 @@ struct vit_model {
     for (std::size_t i = 0; i < weights.blocks.size(); ++i) {
       const auto scope = t.scope("block", static_cast<index>(i));
       const vit_block& b = weights.blocks[i];
-      const repquant::encoder_block block{b.ln1, b.query, b.key, b.value, b.out, b.ln2, b.fc1, b.fc2,
-                                          {.heads = sizes.heads}, repquant::activation::gelu_erf};
+      const repquant::encoder_block block{b.ln1,
+                                          b.query,
+                                          b.key,
+                                          b.value,
+                                          b.out,
+                                          b.ln2,
+                                          b.fc1,
+                                          b.fc2,
+                                          {.heads = sizes.heads},
+                                          repquant::activation::gelu_erf};
       x = block.forward(t, x);
     }
     x = t.select_row(0, t.norm("norm", weights.norm, x));
