@@ -20,7 +20,7 @@ namespace repquant {
 /// Units     scale in probability, zero_point a count (uniform only)
 /// Requires  as the codec of its kind; a smallest product scale s_v 2^-D that is a normal float
 struct probability_code {
-  probability_kind kind = probability_kind::log_sqrt2;
+  probability_kind kind = probability_kind::as_log_sqrt2;
   int bits = 4;
   zero_rule zero = zero_rule::last_code;  ///< logarithmic only
   int depth = 30;                         ///< logarithmic only
@@ -30,10 +30,10 @@ struct probability_code {
   /// Calls f(codec, params) with the codec of this kind.
   template<class F>
   constexpr decltype(auto) visit(F&& f) const noexcept {
-    if (kind == probability_kind::log2) {
+    if (kind == probability_kind::as_log2) {
       return f(log2{.bits = bits, .zero = zero, .depth = depth}, log_scale{scale});
     }
-    if (kind == probability_kind::log_sqrt2) {
+    if (kind == probability_kind::as_log_sqrt2) {
       return f(log_sqrt2{.bits = bits, .zero = zero, .depth = depth}, log_scale{scale});
     }
     return f(uniform{.bits = bits}, affine{scale, zero_point});
@@ -117,7 +117,7 @@ inline void value_row(std::span<const Sum> even, std::span<const Sum> odd, const
   std::array<float, block> second;
   for (std::size_t i = 0; i < out.size(); i += block) {
     const std::size_t n = std::min(block, out.size() - i);
-    real_row<Arch>(odd.subspan(i, n), std::span<float>(second.data(), n));
+    real_row<Arch>(std::span<const Sum>(odd.data() + i, n), std::span<float>(second.data(), n));
     map_row<Arch>(
         out.subspan(i, n),
         [o = scales.odd](const V& a, const V& s) { return lane::add(a, lane::mul(s, V(o))); }, out.data() + i,

@@ -20,15 +20,18 @@ concept ExactSum = std::same_as<T, std::int32_t> || std::same_as<T, std::int64_t
 /// Requires  out.size() <= sums.size(); the two do not overlap
 template<class Arch = default_arch, ExactSum Sum>
 inline void real_row(std::span<const Sum> sums, std::span<float> out) noexcept {
+  const Sum* from = sums.data();
+  float* to = out.data();
+  const std::size_t n = out.size();
   std::size_t i = 0;
   if constexpr (std::same_as<Sum, std::int32_t>) {
     using V = lane_of<Arch>;
     constexpr std::size_t width = lane_width<V>;
-    for (; i + width <= out.size(); i += width) {
-      lane::store(out.data() + i, lane::real(lane::load<ints_of<V>>(sums.data() + i)));
+    for (; i + width <= n; i += width) {
+      lane::store(to + i, lane::real(lane::load<ints_of<V>>(from + i)));
     }
   }
-  for (; i < out.size(); ++i) out[i] = static_cast<float>(sums[i]);
+  for (; i < n; ++i) to[i] = static_cast<float>(from[i]);
 }
 
 /// y[o] = float(sums[o]) m[o] + c[o]: int to float half to even, one multiply, one add, each rounded once.
