@@ -3,6 +3,7 @@
 /// Eigen, no heap, no exceptions.
 #pragma once
 
+#include <repquant/codec/check.hpp>
 #include <repquant/codec/concept.hpp>
 #include <repquant/codec/log2.hpp>
 #include <repquant/codec/log_sqrt2.hpp>
@@ -13,6 +14,18 @@
 #include <repquant/core/shape.hpp>
 #include <repquant/granularity/concept.hpp>
 #include <repquant/granularity/granularities.hpp>
+#include <repquant/infer/activation.hpp>
+#include <repquant/infer/linear.hpp>
 #include <repquant/infer/norm.hpp>
+#include <repquant/infer/probability.hpp>
+#include <repquant/infer/probability_kind.hpp>
+#include <repquant/infer/requantize.hpp>
+#include <repquant/infer/softmax.hpp>
+#include <repquant/kernel/decode.hpp>
+#include <repquant/kernel/elementary.hpp>
+#include <repquant/kernel/encode.hpp>
+#include <repquant/kernel/log_product.hpp>
+#include <repquant/kernel/pack.hpp>
+#include <repquant/kernel/product.hpp>
 #include <repquant/kernel/reduce.hpp>
 #include <repquant/version.hpp>

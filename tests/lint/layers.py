@@ -4,7 +4,7 @@
 
 A header may include its own folder, the folders below, and the standard library. Eigen starts at matrix/;
 xsimd is named in core/lane.hpp and kernel/ only; device headers use no heap, streams or threads. No header
-includes a door, and includes make no circle.
+includes a door, and includes make no circle. Every header stands behind a door, io/ and testing/ apart.
 """
 import pathlib
 import re
@@ -93,6 +93,22 @@ def check(headers):
     return complaints
 
 
+def not_behind_a_door(headers):
+    """Every device header is reached from run.hpp, every host header from repquant.hpp."""
+    complaints = []
+    for door, folders in (("run.hpp", DEVICE), ("repquant.hpp", DEVICE + HOST + ["parallel"])):
+        reached = set()
+        todo = [door]
+        while todo:
+            path = todo.pop()
+            if path not in reached and path in headers:
+                reached.add(path)
+                todo += [n[len("repquant/"):] for _, n in INCLUDE.findall(headers[path]) if n.startswith("repquant/")]
+        complaints += [f"{path}: not reached from {door}" for path in sorted(headers)
+                       if folder_of(path) in folders and path not in reached]
+    return complaints
+
+
 def self_test():
     """Each planted mistake must be found, and only it."""
     good = {"core/a.hpp": "#include <cmath>\n", "codec/b.hpp": "#include <repquant/core/a.hpp>\n",
@@ -109,6 +125,10 @@ def self_test():
     }
     extra = {"train/x.hpp": {"search/s.hpp": ""}, "core/c.hpp": {"core/d.hpp": "#include <repquant/core/c.hpp>\n"}}
     wrong = [f"clean tree: {c}" for c in check(good)]
+    unreached = not_behind_a_door({"run.hpp": "#include <repquant/core/a.hpp>\n", "core/a.hpp": "", "core/b.hpp": "",
+                                   "repquant.hpp": "#include <repquant/run.hpp>\n"})
+    if unreached != ["core/b.hpp: not reached from run.hpp", "core/b.hpp: not reached from repquant.hpp"]:
+        wrong.append(f"planted core/b.hpp: {unreached}")
     for path, text in planted.items():
         found = check({**good, path: text, **extra.get(path, {})})
         if len(found) != 1:
@@ -123,7 +143,7 @@ def main():
         return 1 if complaints else 0
     root = pathlib.Path(__file__).resolve().parents[2] / "include" / "repquant"
     headers = {str(p.relative_to(root)): p.read_text() for p in root.rglob("*.hpp")}
-    complaints = check(headers)
+    complaints = check(headers) + not_behind_a_door(headers)
     print("\n".join(complaints) or f"{len(headers)} headers keep to the layers")
     return 1 if complaints or not headers else 0
 
