@@ -8,8 +8,8 @@
 /// Q against W' = W C H^-1 by a constant, so the caller passes W' for W, and parameters fitted to it.
 ///
 /// Laws (testing/host_laws.hpp): codes are in range; equal arguments give equal codes; under the
-/// identity every weight is rounded to nearest; a dead input is rounded to nearest; a power of two on H
-/// changes nothing; rows do not depend on each other; bad input is refused, with its place.
+/// identity every weight is rounded to nearest; a dead input is rounded to nearest; the output error is not
+/// above that of rounding; rows do not depend on each other; bad input is refused, with its place.
 #pragma once
 
 #include <repquant/matrix/quantize.hpp>

@@ -7,8 +7,9 @@
 
 #include <Eigen/Cholesky>
 
+#include <algorithm>
 #include <array>
-#include <numeric>
+#include <vector>
 
 namespace repquant {
 

@@ -90,7 +90,7 @@ inline result<std::vector<linear>> absorb_all(const uniform& codec, std::span<co
   if (consumers.empty()) return failure{errc::empty, "fold: consumers", 0, 1};
   std::vector<linear> folded;
   for (std::size_t i = 0; i < consumers.size(); ++i) {
-    char place[32];
+    char place[48];
     std::snprintf(place, sizeof place, "fold: consumer %zu", i);
     if (consumers[i] == nullptr) return failure{errc::empty, place, 0, 1};
     if (std::find(consumers.begin(), consumers.begin() + static_cast<std::ptrdiff_t>(i), consumers[i]) !=

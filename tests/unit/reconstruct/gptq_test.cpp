@@ -3,6 +3,7 @@
 
 #include <repquant/parallel/threads.hpp>
 #include <repquant/reconstruct/gptq.hpp>
+#include <repquant/reconstruct/gram_accumulator.hpp>
 
 #include "catch.hpp"
 #include <limits>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include <repquant/reconstruct/gram.hpp>
+#include <repquant/reconstruct/code_gram_accumulator.hpp>
+#include <repquant/reconstruct/gram_accumulator.hpp>
 
 #include "catch.hpp"
 #include <limits>
