@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+/// quantized_model: a quantized block on the host. Owns the saved bytes and an engine prepared for this
+/// machine.
+#pragma once
+
+#include <repquant/infer/engine.hpp>
+#include <repquant/infer/simulated_products.hpp>
+#include <repquant/matrix/matrix.hpp>
+#include <repquant/reconstruct/concept.hpp>
+#include <repquant/reparam/equivalence.hpp>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace repquant {
+
+/// One quantized activation: its path, its width, what its codes mean.
+struct site_report {
+  std::string path;
+  site_role role = site_role::linear_input;
+  int bits = 0;
+  std::string codec;
+};
+/// One quantized weight, and what the reconstructor did.
+struct weight_report {
+  std::string path;
+  int bits = 0;
+  reconstruction_report reconstruction;
+};
+/// One folded norm, and the equivalence that was measured on calibration samples.
+struct fold_report {
+  std::string path;
+  equivalence measured;
+
+  /// Takes in the equivalence of more samples, or of another fold.
+  void add(const equivalence& e) noexcept {
+    measured.largest_absolute = std::fmax(measured.largest_absolute, e.largest_absolute);
+    measured.largest_relative = std::fmax(measured.largest_relative, e.largest_relative);
+    measured.codes += e.codes;
+    measured.codes_differ += e.codes_differ;
+    measured.near_ties += e.near_ties;
+    measured.codes_broken += e.codes_broken;
+  }
+};
+/// What quantize_block did, site by site, in the order of the program.
+struct quantization_report {
+  std::vector<site_report> sites;
+  std::vector<weight_report> weights;
+  std::vector<fold_report> folds;
+};
+
+/// A model that runs in integers. May be used by several threads at once. Not copied by accident: moves only.
+class quantized_model {
+ public:
+  quantized_model(quantized_model&&) noexcept = default;
+  quantized_model& operator=(quantized_model&&) noexcept = default;
+  quantized_model(const quantized_model&) = delete;
+  quantized_model& operator=(const quantized_model&) = delete;
+  ~quantized_model() = default;
+
+  /// A model from its saved bytes.
+  ///
+  /// Errors  what model_view::open and engine::prepare find
+  static result<quantized_model> load(std::span<const std::byte> bytes, quantization_report report = {}) {
+    quantized_model m;
+    m.bytes_.resize((bytes.size() + 7) / 8);  // words, so that the bytes lie on a multiple of 8
+    std::memcpy(m.bytes_.data(), bytes.data(), bytes.size());
+    m.size_ = bytes.size();
+    model_view view;
+    if (failure f = model_view::open(m.bytes(), view)) return f;
+    m.storage_.resize((engine::storage_bytes(view) + 7) / 8);
+    if (failure f = m.engine_.prepare(view, std::as_writable_bytes(std::span(m.storage_)))) return f;
+    m.report_ = std::move(report);
+    return m;
+  }
+
+  /// The saved form.
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
+    return std::as_bytes(std::span(bytes_)).first(size_);
+  }
+  [[nodiscard]] const engine& prepared() const noexcept { return engine_; }
+  [[nodiscard]] const model_view& view() const noexcept { return engine_.model(); }
+  [[nodiscard]] const quantization_report& report() const noexcept { return report_; }
+  /// Bytes that the quantized weights, their parameters and all other constants would take packed to their
+  /// bit widths: the size of the model on a device.
+  [[nodiscard]] std::size_t packed_bytes() const noexcept {
+    std::size_t bits = 0;
+    std::vector<std::uint64_t> seen;
+    for (const instruction& s : view().instructions()) {
+      for (int i = 0; i < 4; ++i) {
+        const std::uint64_t n = model_view::data_bytes(s, i);
+        if (n == 0 || std::find(seen.begin(), seen.end(), s.data[i]) != seen.end()) continue;
+        seen.push_back(s.data[i]);
+        const bool codes = s.kind == opcode::linear && i == 0;
+        bits += n * (codes ? static_cast<std::size_t>(s.bits) : 8);
+      }
+    }
+    return (bits + 7) / 8 + view().instructions().size() * sizeof(instruction);
+  }
+
+  /// Runs one sample in integers.
+  ///
+  /// Shapes  x [tokens x input_cols], result [tokens' x output_cols]
+  /// Errors  shape_mismatch, empty
+  /// Cost    the model's, and a workspace from the heap
+  template<class Arch = default_arch, class Sink = no_sink>
+  [[nodiscard]] result<matrix<>> run(matrix_view x, Sink&& sink = Sink{}) const {
+    return run_with<Arch, integer_products>(x, sink);
+  }
+  /// Runs one sample with the products computed on exact integers held in double: the same bits as run().
+  template<class Arch = default_arch, class Sink = no_sink>
+  [[nodiscard]] result<matrix<>> simulate(matrix_view x, Sink&& sink = Sink{}) const {
+    return run_with<Arch, simulated_products>(x, sink);
+  }
+
+ private:
+  quantized_model() = default;
+
+  template<class Arch, class Products, class Sink>
+  result<matrix<>> run_with(matrix_view x, Sink& sink) const {
+    if (failure f = engine_.check_rows(x.rows())) return f;
+    if (x.cols() != view().header().input_cols) {
+      return failure{errc::shape_mismatch, "model input: columns", x.cols(), view().header().input_cols};
+    }
+    const matrix<> input = x.eigen();
+    matrix<> out(engine_.output_rows(x.rows()), view().header().output_cols);
+    std::vector<std::uint64_t> workspace((engine_.workspace_bytes<Products>(x.rows()) + 7) / 8);
+    engine_.run<Arch, Products>(input.data(), input.rows(),
+                                {out.data(), static_cast<std::size_t>(out.size())},
+                                std::as_writable_bytes(std::span(workspace)), sink);
+    return out;
+  }
+
+  std::vector<std::uint64_t> bytes_;
+  std::size_t size_ = 0;
+  std::vector<std::uint64_t> storage_;
+  engine engine_;
+  quantization_report report_;
+};
+
+}  // namespace repquant

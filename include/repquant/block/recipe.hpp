@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+/// Recipes: everything quantize_block needs to decide, as plain structs of values. Change a setting by
+/// assigning a member; change a policy by deriving and redeclaring one with another type (clang 14 has no
+/// designated initialisers with deduction):
+///
+///   struct my_recipe : rq::repquant_recipe {
+///     rq::percentile activation_range{.keep = 0.9999F};
+///   };
+///
+/// quantize_block reads the members by name, so any struct that has them is a recipe.
+#pragma once
+
+#include <repquant/calibrate/least_error.hpp>
+#include <repquant/calibrate/min_max.hpp>
+#include <repquant/calibrate/percentile.hpp>
+#include <repquant/calibrate/percentile_search.hpp>
+#include <repquant/codec/uniform.hpp>
+#include <repquant/reconstruct/gptq.hpp>
+#include <repquant/reconstruct/round_to_nearest.hpp>
+
+#include <string>
+#include <vector>
+
+namespace repquant {
+
+/// Which codecs an attention's probabilities may have. Where several are allowed, each site takes the one
+/// with the smallest error of the attention's output on the calibration samples.
+struct probability_codecs {
+  bool uniform = false;
+  bool log2 = false;
+  bool log_sqrt2 = false;
+};
+
+/// Another bit width for one site.
+struct site_bits {
+  std::string path;
+  int bits = 8;
+};
+
+/// Layer-wise min-max ranges, rounding to nearest: what most toolkits do by default.
+struct naive_recipe {
+  uniform weight{.bits = 8};       ///< per output channel
+  uniform activation{.bits = 8};   ///< linear inputs, q, k, v; its bits also count for probabilities
+  int input_bits = 8;              ///< for linear layers that read the model's input
+  bool channel_wise_norm = false;  ///< one parameter set per channel behind a norm, folded away after
+  bool correct_bias = false;       ///< moves the mean error of a layer's output into its bias
+  probability_codecs probability{.uniform = true};
+  int probability_depth = 14;  ///< largest shift of a logarithmic code; 14 keeps sums in 32 bits
+  min_max norm_range;          ///< observer of norm outputs
+  min_max activation_range;    ///< observer of every other linear input and of q, k, v
+  min_max probability_range;
+  min_max weight_range;
+  round_to_nearest solver;
+  std::vector<site_bits> overrides;  ///< bit widths of single sites, by path
+};
+
+/// RepQ-ViT (arXiv 2212.08254) in what integers can hold: its percentile search, channel-wise norm outputs
+/// folded with an integer zero point, log-sqrt2 probabilities with 2^b levels, rounding to nearest.
+struct repq_recipe : naive_recipe {
+  bool channel_wise_norm = true;
+  probability_codecs probability{.log_sqrt2 = true};
+  percentile_search norm_range;
+  percentile_search activation_range;
+  percentile_search probability_range;
+  percentile_search weight_range;
+};
+
+/// RepQuant (arXiv 2402.05628) as far as this version has it: dual clipping per channel by least error,
+/// probabilities by output error, weights reconstructed against the quantized inputs, output means kept.
+struct repquant_recipe : naive_recipe {
+  bool channel_wise_norm = true;
+  bool correct_bias = true;
+  probability_codecs probability{.uniform = true, .log2 = true, .log_sqrt2 = true};
+  least_error norm_range;
+  least_error activation_range;
+  least_error probability_range;
+  least_error weight_range;
+  gptq solver;
+};
+
+/// The recipe with other widths: WbAb in one word. The model's input keeps recipe.input_bits.
+template<class Recipe>
+Recipe with_bits(Recipe recipe, int weight_bits, int activation_bits) {
+  recipe.weight.bits = weight_bits;
+  recipe.activation.bits = activation_bits;
+  return recipe;
+}
+
+}  // namespace repquant

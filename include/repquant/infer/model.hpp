@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT
+/// model_view: a checked look at a saved model. Loading copies nothing and needs only run.hpp.
+///
+/// Length: the checks that running relies on stand in one place.
+#pragma once
+
+#include <repquant/core/failure.hpp>
+#include <repquant/core/shape.hpp>
+#include <repquant/infer/model_format.hpp>
+
+#include <cstring>
+#include <string_view>
+
+namespace repquant {
+
+/// A checked look at a saved model. Does not own the bytes.
+class model_view {
+ public:
+  /// Checks everything that running relies on: magic, version, sizes, checksum, and every register
+  /// number, offset and width.
+  ///
+  /// Requires  bytes on a multiple of 8, alive and unchanged while the view is used
+  /// Errors    bad_format (place says which part), bad_checksum, shape_mismatch (truncated)
+  /// Cost      one pass over the bytes
+  static failure open(std::span<const std::byte> bytes, model_view& view) noexcept;
+
+  [[nodiscard]] const model_header& header() const noexcept { return header_; }
+  [[nodiscard]] std::span<const instruction> instructions() const noexcept { return instructions_; }
+  /// Bytes that a row of each register needs.
+  [[nodiscard]] std::span<const std::int32_t> row_bytes() const noexcept { return row_bytes_; }
+  [[nodiscard]] std::span<const site_record> sites() const noexcept { return sites_; }
+  [[nodiscard]] std::string_view path(const site_record& s) const noexcept {
+    return {reinterpret_cast<const char*>(constants_.data()) + s.path_offset, s.path_size};
+  }
+  [[nodiscard]] std::span<const std::byte> constants() const noexcept { return constants_; }
+  /// `count` numbers of type T at a byte offset of the constants.
+  template<class T>
+  [[nodiscard]] std::span<const T> numbers(std::uint64_t offset, std::size_t count) const noexcept {
+    return {reinterpret_cast<const T*>(constants_.data() + offset), count};
+  }
+  /// The range of constants that instruction field `data[i]` points to, in bytes.
+  [[nodiscard]] static std::uint64_t data_bytes(const instruction& s, int i) noexcept;
+
+ private:
+  friend class model_writer;
+  failure check_instruction(std::size_t i) const noexcept;
+  model_header header_;
+  std::span<const instruction> instructions_;
+  std::span<const std::int32_t> row_bytes_;
+  std::span<const site_record> sites_;
+  std::span<const std::byte> constants_;
+};
+
+namespace detail {
+constexpr std::uint64_t round_up(std::uint64_t n, std::uint64_t to) noexcept {
+  return (n + to - 1) / to * to;
+}
+}  // namespace detail
+
+inline std::uint64_t model_view::data_bytes(const instruction& s, int i) noexcept {
+  const auto cols = static_cast<std::uint64_t>(s.cols);
+  const auto inner = static_cast<std::uint64_t>(s.inner);
+  switch (s.kind) {
+    case opcode::encode:
+      return i == 0 ? 8 * (s.per_column != 0 ? cols : 1) : 0;
+    case opcode::linear:
+      return i == 0 ? cols * inner : 4 * cols;
+    case opcode::norm:
+      return i == 0 || (i == 1 && s.flag == 0) ? 4 * cols : 0;
+    case opcode::prepend_row:
+      return i == 0 ? 4 * cols : 0;
+    case opcode::add_rows:
+      return i == 0 ? 4 * cols * inner : 0;
+    default:
+      return 0;
+  }
+}
+
+inline failure model_view::check_instruction(std::size_t i) const noexcept {
+  const instruction& s = instructions_[i];
+  const auto at = static_cast<std::int64_t>(i);
+  if (s.kind > opcode::mean_rows) return {errc::bad_format, "model: kind of instruction", at, 0};
+  if (s.cols < 1 || s.inner < 0) return {errc::bad_format, "model: columns of instruction", at, s.cols};
+  if (s.kind == opcode::linear && s.inner < 1)
+    return {errc::bad_format, "model: inner size of instruction", at, 1};
+  // registers: operands and results exist and are wide enough for what is written to them
+  const auto registers = static_cast<std::int32_t>(row_bytes_.size());
+  const int operands = s.kind == opcode::attention                           ? 3
+                       : s.kind == opcode::add || s.kind == opcode::multiply ? 2
+                                                                             : 1;
+  const std::int32_t numbers[] = {s.a, s.b, s.c};
+  for (int k = 0; k < operands; ++k) {
+    if (numbers[k] < 0 || numbers[k] >= registers) {
+      return {errc::bad_format, "model: operand register of instruction", at, numbers[k]};
+    }
+  }
+  if (s.out < 0 || s.out >= registers)
+    return {errc::bad_format, "model: result register of instruction", at, s.out};
+  const auto width = [&](std::int32_t r) {
+    return static_cast<std::int64_t>(row_bytes_[static_cast<std::size_t>(r)]);
+  };
+  const std::int64_t result_bytes = static_cast<std::int64_t>(s.cols) * (s.kind == opcode::encode ? 1 : 4);
+  if (width(s.out) < result_bytes)
+    return {errc::bad_format, "model: width of a result", width(s.out), result_bytes};
+  if (s.kind == opcode::attention) {
+    const std::int64_t d = s.inner;
+    if (s.heads < 1 || s.kv_heads < 1 || s.heads % s.kv_heads != 0 || d < 1 || d * s.heads != s.cols) {
+      return {errc::bad_format, "model: heads of instruction", at, s.heads};
+    }
+    if (width(s.a) < s.cols || width(s.b) < d * s.kv_heads || width(s.c) < d * s.kv_heads) {
+      return {errc::bad_format, "model: width of an attention operand", width(s.b), d * s.kv_heads};
+    }
+    if (s.probability > probability_kind::as_log_sqrt2 || s.probability_bits < 2 || s.probability_bits > 8 ||
+        s.probability_zero_rule > 1 || s.probability_depth > 30) {
+      return {errc::bad_format, "model: probability code of instruction", at, s.probability_bits};
+    }
+  } else {
+    const std::int64_t need =
+        s.kind == opcode::linear ? s.inner : result_bytes * (s.kind == opcode::encode ? 4 : 1);
+    for (int k = 0; k < operands; ++k) {
+      if (width(numbers[k]) < need)
+        return {errc::bad_format, "model: width of an operand", width(numbers[k]), need};
+    }
+  }
+  const bool coded = s.kind == opcode::encode || s.kind == opcode::linear;
+  if (coded && (s.bits < 2 || s.bits > 8)) return {errc::bad_bits, "model: bits of instruction", s.bits, 8};
+  if ((s.kind == opcode::linear || s.kind == opcode::attention) && (s.bits_a < 2 || s.bits_a > 8)) {
+    return {errc::bad_bits, "model: bits of the operand of instruction", s.bits_a, 8};
+  }
+  const bool sited = s.kind == opcode::encode || s.kind == opcode::attention;
+  if (sited && (s.site < 0 || s.site >= static_cast<std::int32_t>(sites_.size()))) {
+    return {errc::bad_format, "model: site of instruction", s.site, static_cast<std::int64_t>(sites_.size())};
+  }
+  for (int k = 0; k < 4; ++k) {
+    const std::uint64_t need = data_bytes(s, k);
+    if (need == 0) continue;
+    if (s.data[k] % 8 != 0 || s.data[k] > constants_.size() || constants_.size() - s.data[k] < need) {
+      return {errc::bad_format, "model: constants of instruction", at, static_cast<std::int64_t>(s.data[k])};
+    }
+  }
+  return {};
+}
+
+inline failure model_view::open(std::span<const std::byte> bytes, model_view& view) noexcept {
+  const auto size = static_cast<std::int64_t>(bytes.size());
+  if (bytes.size() < sizeof(model_header))
+    return {errc::shape_mismatch, "model: bytes", size, sizeof(model_header)};
+  if (reinterpret_cast<std::uintptr_t>(bytes.data()) % 8 != 0)
+    return {errc::bad_format, "model: alignment", 1, 8};
+  model_view v;
+  std::memcpy(&v.header_, bytes.data(), sizeof(model_header));
+  const model_header& h = v.header_;
+  if (h.magic != model_header::expected_magic) {
+    return {errc::bad_format, "model: first four bytes", h.magic, model_header::expected_magic};
+  }
+  if (h.version != model_header::current_version) {
+    return {errc::bad_format, "model: version", h.version, model_header::current_version};
+  }
+  if (h.total_bytes != bytes.size()) {
+    return {errc::shape_mismatch, "model: bytes", size, static_cast<std::int64_t>(h.total_bytes)};
+  }
+  const std::uint64_t parts[] = {h.instructions * sizeof(instruction),
+                                 detail::round_up(h.registers * sizeof(std::int32_t), 8),
+                                 h.sites * sizeof(site_record), h.constants};
+  std::uint64_t sum = sizeof(model_header);
+  for (std::uint64_t p : parts) sum += p;
+  if (sum != bytes.size() || h.constants % 8 != 0) {
+    return {errc::shape_mismatch, "model: parts", static_cast<std::int64_t>(sum), size};
+  }
+  if (checksum(bytes.subspan(sizeof(model_header))) != h.checksum) {
+    return {errc::bad_checksum, "model: checksum", 0, static_cast<std::int64_t>(h.checksum)};
+  }
+  const std::byte* p = bytes.data() + sizeof(model_header);
+  v.instructions_ = {reinterpret_cast<const instruction*>(p), h.instructions};
+  p += parts[0];
+  v.row_bytes_ = {reinterpret_cast<const std::int32_t*>(p), h.registers};
+  p += parts[1];
+  v.sites_ = {reinterpret_cast<const site_record*>(p), h.sites};
+  p += parts[2];
+  v.constants_ = {p, h.constants};
+  if (h.registers < 1 || h.instructions < 1) return {errc::empty, "model: instructions", h.instructions, 1};
+  if (h.output < 0 || static_cast<std::uint32_t>(h.output) >= h.registers || h.input_cols < 1 ||
+      h.output_cols < 1 || v.row_bytes_[0] < 4 * h.input_cols ||
+      v.row_bytes_[static_cast<std::size_t>(h.output)] < 4 * h.output_cols || h.extra_rows < 0) {
+    return {errc::bad_format, "model: header", h.output, h.input_cols};
+  }
+  for (std::int32_t width : v.row_bytes_) {
+    if (width < 1) return {errc::bad_format, "model: width of a register", width, 1};
+  }
+  for (const site_record& s : v.sites_) {
+    if (s.path_offset > h.constants || h.constants - s.path_offset < s.path_size) {
+      return {errc::bad_format, "model: path of a site", static_cast<std::int64_t>(s.path_offset),
+              h.constants};
+    }
+  }
+  for (std::size_t i = 0; i < v.instructions_.size(); ++i) {
+    if (failure f = v.check_instruction(i)) return f;
+  }
+  view = v;
+  return {};
+}
+
+}  // namespace repquant
