@@ -52,10 +52,9 @@ requires(Steps == 1 || Steps == 2) struct logarithmic {
   [[nodiscard]] constexpr int last() const noexcept {
     return zero == zero_rule::last_code ? levels() - 1 : smallest();
   }
-  /// True where code q means exactly zero.
-  [[nodiscard]] constexpr bool is_zero(std::int32_t q) const noexcept {
-    return zero == zero_rule::last_code && q > smallest();
-  }
+  /// True where code q means exactly zero: the last code under zero_rule::last_code, and codes beyond the
+  /// depth, which encode never makes.
+  [[nodiscard]] constexpr bool is_zero(std::int32_t q) const noexcept { return q > smallest(); }
   /// The power of two of code q: floor(q / Steps). The integer kernels multiply by 2^(depth - shift).
   [[nodiscard]] static constexpr int shift(std::int32_t q) noexcept { return q / Steps; }
 
@@ -79,23 +78,19 @@ requires(Steps == 1 || Steps == 2) struct logarithmic {
   template<Lane V>
   ints_of<V> encode(V x, const log_scale_of<V>& p) const noexcept {
     using I = ints_of<V>;
-    const I quotient = lane::bits(lane::div(x, p.scale));
-    const I exponent = (quotient >> 23) - I(127);  // sign bit 0 for every value that is kept below
-    const I mantissa = quotient & I(0x007FFFFF);
+    // NaN and negative values become 0, whose code is beyond every level; what is above 1 becomes 1, code 0
+    const I quotient = lane::bits(lane::min(lane::max(lane::div(x, p.scale), V(0.0F)), V(1.0F)));
     I q(0);
     if constexpr (Steps == 1) {
-      // round(-log2(2^e m)) = -e - (m > sqrt 2); the masks are -1 where true
-      q = lane::greater(mantissa, I(0x3504F3)) - exponent;
+      // round(-log2(2^e m)) = -e - (m > sqrt 2): the addend carries into the exponent where the mantissa
+      // field is greater than 0x3504F3
+      q = I(127) - ((quotient + I(0x00800000 - 0x3504F4)) >> 23);
     } else {
       // round(-2 log2(2^e m)) = -2e - (m > 2^(1/4)) - (m > 2^(3/4))
-      q = lane::greater(mantissa, I(0x1837F0)) + lane::greater(mantissa, I(0x5744FC)) - exponent - exponent;
+      q = I(254) - ((quotient + I(0x00800000 - 0x1837F1)) >> 23) -
+          ((quotient + I(0x00800000 - 0x5744FD)) >> 23);
     }
-    q = lane::max(q, I(0));
-    // infinity lies above every threshold and is code 0 by its exponent; NaN, zero, subnormals and
-    // negative values are the last code, and so is what lies below the smallest level
-    const I usable = lane::greater(quotient, I(0x007FFFFF)) & lane::greater(I(0x7F800001), quotient);
-    const I kept = usable & lane::greater(I(smallest() + 1), q);
-    return lane::select(kept, q, I(last()));
+    return lane::select(lane::greater(q, I(smallest())), I(last()), q);
   }
 
   /// The value of code q: one multiplication of the scale by a power of two, or by the float nearest to
@@ -110,7 +105,6 @@ requires(Steps == 1 || Steps == 2) struct logarithmic {
       level = lane::mul(level, lane::select(odd, V(0x1.6a09e6p+0F), V(1.0F)));
     }
     const V value = lane::mul(p.scale, level);
-    if (zero == zero_rule::none) return value;
     return lane::select(lane::greater(q, I(smallest())), V(0.0F), value);
   }
 };

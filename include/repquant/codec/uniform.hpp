@@ -52,24 +52,20 @@ struct uniform {
   /// whose range is empty or tiny beside their neighbours'.
   [[nodiscard]] params fit(range r, float floor = smallest_scale) const noexcept {
     const double n = levels() - 1;
-    const double lo = r.lo;
-    const double hi = r.hi;
-    double s = 0;
-    if (symmetric) {
-      const double half = levels() / 2;
-      s = std::fmax(-lo / half, hi / (half - 1));
-      return {keep_scale(s, floor), levels() / 2};
-    }
-    s = (hi - lo) / n;
-    const double far = std::fmax(std::fabs(lo), std::fabs(hi));
+    const double s = asked(r);
+    if (symmetric) return {keep_scale(s, floor), levels() / 2};
+    const double far = std::fmax(std::fabs(static_cast<double>(r.lo)), std::fabs(static_cast<double>(r.hi)));
     const auto scale = keep_scale(std::fmax(s, far / (largest_zero_point - n - 1)), floor);
-    return {scale, static_cast<std::int32_t>(std::nearbyint(-lo / static_cast<double>(scale)))};
+    // a range beyond what the largest scale reaches is cut: its zero point would not fit
+    const double z = std::nearbyint(-r.lo / static_cast<double>(scale));
+    return {scale,
+            static_cast<std::int32_t>(std::fmin(std::fmax(z, -largest_zero_point), largest_zero_point))};
   }
 
   /// True where fit(r, floor) had to take a larger scale than the range alone asks for.
   [[nodiscard]] bool fit_enlarges(range r, float floor = smallest_scale) const noexcept {
-    const double asked = (static_cast<double>(r.hi) - r.lo) / (levels() - 1);
-    return !symmetric && static_cast<double>(fit(r, floor).scale) > asked * (1 + 0x1p-20);
+    const double taken = fit(r, floor).scale;
+    return taken > asked(r) * (1 + 0x1p-20);  // more than the rounding to float adds
   }
 
   template<Lane V>
@@ -102,6 +98,13 @@ struct uniform {
   }
 
  private:
+  /// The scale that the range asks for.
+  [[nodiscard]] double asked(range r) const noexcept {
+    const double lo = r.lo;
+    const double hi = r.hi;
+    const double half = levels() / 2;
+    return symmetric ? std::fmax(-lo / half, hi / (half - 1)) : (hi - lo) / (levels() - 1);
+  }
   static float keep_scale(double s, float floor) noexcept {
     const double lowest = std::fmax(smallest_scale, floor);
     return static_cast<float>(std::fmin(std::fmax(s, lowest), largest_scale));

@@ -184,11 +184,19 @@ inline xsimd::batch<float, A> sqrt(const xsimd::batch<float, A>& a) noexcept {
 }
 template<class A>
 inline xsimd::batch<std::int32_t, A> bits(const xsimd::batch<float, A>& a) noexcept {
-  return xsimd::bitwise_cast<xsimd::batch<std::int32_t, A>>(a);
+  if constexpr (XSIMD_VERSION_MAJOR < 11) {  // from 11 on it is given the element, not the register
+    return xsimd::bitwise_cast<xsimd::batch<std::int32_t, A>>(a);
+  } else {
+    return xsimd::bitwise_cast<std::int32_t>(a);
+  }
 }
 template<class A>
 inline xsimd::batch<float, A> from_bits(const xsimd::batch<std::int32_t, A>& a) noexcept {
-  return xsimd::bitwise_cast<xsimd::batch<float, A>>(a);
+  if constexpr (XSIMD_VERSION_MAJOR < 11) {  // from 11 on it is given the element, not the register
+    return xsimd::bitwise_cast<xsimd::batch<float, A>>(a);
+  } else {
+    return xsimd::bitwise_cast<float>(a);
+  }
 }
 template<class A>
 inline xsimd::batch<std::int32_t, A> round_to_int(const xsimd::batch<float, A>& a) noexcept {
@@ -198,29 +206,44 @@ template<class A>
 inline xsimd::batch<float, A> real(const xsimd::batch<std::int32_t, A>& a) noexcept {
   return xsimd::to_float(a);
 }
+namespace detail {
+/// True where the result of a comparison is a register like its operands, all ones or all zeros, and not a
+/// word of bits.
+template<class T, class A>
+inline constexpr bool truth_is_register =
+    std::same_as<decltype(xsimd::batch_bool<T, A>::data), decltype(xsimd::batch<T, A>::data)>;
+/// A comparison as an int32 lane.
+template<class T, class A>
+inline xsimd::batch<std::int32_t, A> as_ints(const xsimd::batch_bool<T, A>& truth) noexcept {
+  using ints = xsimd::batch<std::int32_t, A>;
+  if constexpr (!truth_is_register<T, A>) {
+    return xsimd::select(xsimd::batch_bool<std::int32_t, A>(truth.data), ints(-1), ints(0));
+  } else if constexpr (std::same_as<T, float>) {
+    return bits(xsimd::batch<float, A>(truth.data));
+  } else {
+    return ints(truth.data);
+  }
+}
+}  // namespace detail
 template<class A>
 inline xsimd::batch<std::int32_t, A> greater(const xsimd::batch<float, A>& a,
                                              const xsimd::batch<float, A>& b) noexcept {
-  using reals = xsimd::batch<float, A>;
-  return bits(xsimd::select(a > b, from_bits(xsimd::batch<std::int32_t, A>(-1)), reals(0.0F)));
+  return detail::as_ints(a > b);
 }
 template<class A>
 inline xsimd::batch<std::int32_t, A> equal(const xsimd::batch<float, A>& a,
                                            const xsimd::batch<float, A>& b) noexcept {
-  using reals = xsimd::batch<float, A>;
-  return bits(xsimd::select(a == b, from_bits(xsimd::batch<std::int32_t, A>(-1)), reals(0.0F)));
+  return detail::as_ints(a == b);
 }
 template<class A>
 inline xsimd::batch<std::int32_t, A> greater(const xsimd::batch<std::int32_t, A>& a,
                                              const xsimd::batch<std::int32_t, A>& b) noexcept {
-  using ints = xsimd::batch<std::int32_t, A>;
-  return xsimd::select(a > b, ints(-1), ints(0));
+  return detail::as_ints(a > b);
 }
 template<class A>
 inline xsimd::batch<std::int32_t, A> equal(const xsimd::batch<std::int32_t, A>& a,
                                            const xsimd::batch<std::int32_t, A>& b) noexcept {
-  using ints = xsimd::batch<std::int32_t, A>;
-  return xsimd::select(a == b, ints(-1), ints(0));
+  return detail::as_ints(a == b);
 }
 template<class A>
 inline xsimd::batch<std::int32_t, A> select(const xsimd::batch<std::int32_t, A>& mask,
@@ -273,6 +296,11 @@ requires(Lane<T> || CodeLane<T>) inline T clamp(const T& v, const T& lo, const T
 /// v, or 0 where v is NaN.
 template<Lane V>
 inline V zero_if_nan(const V& v) noexcept {
+  if constexpr (!std::same_as<V, float>) {
+    if constexpr (!detail::truth_is_register<float, typename lane_traits<V>::arch>) {
+      return xsimd::select(v == v, v, V(0.0F));
+    }
+  }
   return select(equal(v, v), v, V(0.0F));
 }
 

@@ -18,7 +18,7 @@ inline void decode_run(C codec, typename C::params p, const code_type_t<C>* code
     using V = lane_of<Arch>;
     constexpr std::size_t width = lane_width<V>;
     const auto lanes = C::template spread<V>(p);
-    for (; i + width <= n; i += width) {
+    for (const std::size_t whole = n - n % width; i < whole; i += width) {
       lane::store(x + i, codec.decode(widen<ints_of<V>>(codes + i), lanes));
     }
   }
@@ -58,28 +58,28 @@ inline void decode_columns(const C& codec_in, std::span<const typename C::params
   index j = 0;
   if constexpr (detail::runs_in_lanes<Arch, C>) {
     using V = lane_of<Arch>;
-    using I = ints_of<V>;
     constexpr index width = lane_width<V>;
-    for (; j + 4 * width <= cols; j += 4 * width) {
-      const auto a = C::template gather<V>(params + j);
-      const auto b = C::template gather<V>(params + j + width);
-      const auto c = C::template gather<V>(params + j + 2 * width);
-      const auto d = C::template gather<V>(params + j + 3 * width);
-      for (index i = 0; i < rows; ++i) {
-        const auto* in = codes + i * code_stride + j;
-        float* out = x + i * row_stride + j;
-        lane::store(out, codec.decode(widen<I>(in), a));
-        lane::store(out + width, codec.decode(widen<I>(in + width), b));
-        lane::store(out + 2 * width, codec.decode(widen<I>(in + 2 * width), c));
-        lane::store(out + 3 * width, codec.decode(widen<I>(in + 3 * width), d));
+    std::array<typename C::template lane_params<V>, detail::column_tile / width> sets;
+    const index block = cols <= detail::column_tile ? rows : detail::rows_in_block;
+    const index whole = cols - cols % width;
+    for (index top = 0; top < rows; top += block) {
+      const index bottom = std::min(top + block, rows);
+      for (j = 0; j < whole; j += detail::column_tile) {
+        const index registers = std::min(whole - j, detail::column_tile) / width;
+        for (index r = 0; r < registers; ++r) {
+          sets[static_cast<std::size_t>(r)] = C::template gather<V>(params + j + r * width);
+        }
+        for (index i = top; i < bottom; ++i) {
+          const std::uint8_t* in = codes + i * code_stride + j;
+          float* out = x + i * row_stride + j;
+          const auto* set = sets.data();
+          for (index r = 0; r < registers; ++r) {
+            lane::store(out + r * width, codec.decode(widen<ints_of<V>>(in + r * width), set[r]));
+          }
+        }
       }
     }
-    for (; j + width <= cols; j += width) {
-      const auto a = C::template gather<V>(params + j);
-      for (index i = 0; i < rows; ++i) {
-        lane::store(x + i * row_stride + j, codec.decode(widen<I>(codes + i * code_stride + j), a));
-      }
-    }
+    j = whole;
   }
   for (index i = 0; i < rows; ++i) {
     for (index k = j; k < cols; ++k) {
