@@ -27,7 +27,7 @@ inline void real_row(std::span<const Sum> sums, std::span<float> out) noexcept {
   if constexpr (std::same_as<Sum, std::int32_t>) {
     using V = lane_of<Arch>;
     constexpr std::size_t width = lane_width<V>;
-    for (; i + width <= n; i += width) {
+    for (; n - i >= width; i += width) {
       lane::store(to + i, lane::real(lane::load<ints_of<V>>(from + i)));
     }
   }

@@ -21,7 +21,7 @@ inline void map_row(std::span<float> out, Formula formula, const In*... in) noex
   using V = lane_of<Arch>;
   constexpr std::size_t width = lane_width<V>;
   std::size_t i = 0;
-  for (; i + width <= out.size(); i += width) lane::store(out.data() + i, formula(lane::load<V>(in + i)...));
+  for (; out.size() - i >= width; i += width) lane::store(out.data() + i, formula(lane::load<V>(in + i)...));
   if (i == out.size()) return;
   const std::size_t rest = out.size() - i;
   const auto padded = [i, rest](const float* p) {
