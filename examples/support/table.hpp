@@ -13,19 +13,20 @@
 
 namespace examples {
 
-/// A number with a fixed count of digits after the point; "-" for NaN, which stands for "not measured".
+/// A number with a fixed count of digits after the point, 0 to 17; "-" for NaN, which stands for "not
+/// measured".
 inline std::string fixed(double value, int digits) {
   if (std::isnan(value)) return "-";
   char text[352];  // the largest double has 309 digits before the point
-  const int n = std::snprintf(text, sizeof text, "%.*f", digits, value);
-  return {text, static_cast<std::size_t>(std::min(n, static_cast<int>(sizeof text) - 1))};
+  const int n = std::snprintf(text, sizeof text, "%.*f", std::clamp(digits, 0, 17), value);
+  return {text, static_cast<std::size_t>(n)};
 }
-/// A number with a given count of significant digits.
+/// A number with a given count of significant digits, 1 to 17; "-" for NaN.
 inline std::string significant(double value, int digits) {
   if (std::isnan(value)) return "-";
-  char text[352];
-  const int n = std::snprintf(text, sizeof text, "%.*g", digits, value);
-  return {text, static_cast<std::size_t>(std::min(n, static_cast<int>(sizeof text) - 1))};
+  char text[32];
+  const int n = std::snprintf(text, sizeof text, "%.*g", std::clamp(digits, 1, 17), value);
+  return {text, static_cast<std::size_t>(n)};
 }
 /// A whole number with a comma between thousands.
 inline std::string thousands(std::int64_t value) {
