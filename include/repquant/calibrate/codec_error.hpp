@@ -34,14 +34,22 @@ class codec_error {
   }
 
  private:
+  struct level {
+    float value;
+    std::int32_t code;
+    friend bool operator==(const level&, const level&) = default;
+  };
+
   /// The values that the codec can give, ascending.
   void levels(const typename C::params& p) {
     levels_.clear();
     for (int q = 0; q < codec_.levels(); ++q) {
       const float v = codec_.decode(q, p);
-      if (codec_.encode(v, p) == q) levels_.push_back(v);  // else the code is never given
+      if (codec_.encode(v, p) == q) levels_.push_back({v, q});  // else the code is never given
     }
-    if (!levels_.empty() && levels_.front() > levels_.back()) std::reverse(levels_.begin(), levels_.end());
+    if (!levels_.empty() && levels_.front().value > levels_.back().value) {
+      std::reverse(levels_.begin(), levels_.end());
+    }
   }
 
   [[nodiscard]] double sum(const typename C::params& p) const {
@@ -52,7 +60,7 @@ class codec_error {
       const bool last = i + 1 == levels_.size();
       const distribution::moments to =
           last ? distribution_->all() : distribution_->below(edge(levels_[i], levels_[i + 1], p));
-      const double v = levels_[i] - distribution_->center();
+      const double v = levels_[i].value - distribution_->center();
       error += std::fmax(
           0, (to.squares - from.squares) - 2 * v * (to.sum - from.sum) + v * v * (to.count - from.count));
       from = to;
@@ -62,11 +70,10 @@ class codec_error {
 
   /// Where the values of level a end and those of the next level b begin: the middle or the geometric middle
   /// where `encode` confirms it, else found by halving.
-  [[nodiscard]] double edge(float a, float b, const typename C::params& p) const {
-    const std::int32_t code = codec_.encode(a, p);
-    const auto belongs_to_a = [&](double x) { return codec_.encode(static_cast<float>(x), p) == code; };
-    double lo = a;
-    double hi = b;
+  [[nodiscard]] double edge(const level& a, const level& b, const typename C::params& p) const {
+    const auto belongs_to_a = [&](double x) { return codec_.encode(static_cast<float>(x), p) == a.code; };
+    double lo = a.value;
+    double hi = b.value;
     const double near = (hi - lo) * 0x1p-10;
     const double guesses[] = {lo + (hi - lo) / 2, std::copysign(std::sqrt(std::fmax(0, lo * hi)), hi)};
     for (double guess : guesses) {
@@ -81,8 +88,8 @@ class codec_error {
 
   const distribution* distribution_;
   C codec_;
-  std::vector<float> levels_;
-  std::vector<float> last_levels_;
+  std::vector<level> levels_;
+  std::vector<level> last_levels_;
   double last_error_ = 0;
 };
 

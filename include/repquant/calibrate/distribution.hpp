@@ -84,10 +84,11 @@ class distribution {
     const double variance = (hi - lo) * (hi - lo) / 12;
     return {m.count + count, m.sum + count * mean, m.squares + count * (mean * mean + variance)};
   }
-  /// The value of this rank: exact, or the middle of its bin.
+  /// The value of this rank: exact, or the middle of its bin, or zero where zero is in the bin.
   [[nodiscard]] double value(std::uint64_t rank) const noexcept {
     const auto at = std::upper_bound(ranks_.begin(), ranks_.end(), rank) - ranks_.begin();
     const histogram::bin& b = bins_[static_cast<std::size_t>(at)];
+    if (b.lo <= 0 && b.hi >= 0) return 0;  // zeros and, at most, values below 2^-134
     return b.lo + (static_cast<double>(b.hi) - b.lo) / 2;
   }
 

@@ -32,7 +32,8 @@ namespace repquant {
 /// Precision  the 32 smallest and 32 largest values: exact. Others: 2^-8 of the value or finer (below 2^-126:
 ///            2^-134 or finer)
 /// Cost       memory: 0.3 KB up to 64 values, none of it on the heap; 40 KB for data over 16 octaves of both
-///            signs; at most 0.54 MB, for data in every octave of both signs (twice that after 2^32 values)
+///            signs (and 4 KB on the way there); at most 0.54 MB, for data in every octave of both signs
+///            (twice that after 2^32 values)
 class histogram {
  public:
   static constexpr int tail = 32;                 ///< how many of the smallest and of the largest are exact
@@ -58,8 +59,14 @@ class histogram {
     if (&other == this) return merge(histogram(other));
     non_finite_ += other.non_finite_;
     for (float x : other.exact()) insert(x);
+    for (std::uint32_t pattern : other.waiting_) wait(pattern);
+    count_ += other.waiting_.size();
+    if (other.names_.empty()) return;
     // other cannot be finer with its own values alone, so neither can the two together
     if (mantissa_bits_ > other.mantissa_bits_) join(mantissa_bits_ - other.mantissa_bits_);
+    std::vector<std::uint32_t> names = other.names_;
+    for (std::uint32_t& name : names) name >>= other.mantissa_bits_ - mantissa_bits_;
+    make_room(std::move(names));
     for (std::size_t i = 0; i < other.counts_.size(); ++i) {
       const std::uint64_t n = other.count_at(i);
       if (n == 0) continue;
@@ -81,15 +88,19 @@ class histogram {
     return {extremes_.data(), static_cast<std::size_t>(std::min<std::uint64_t>(count_, 2 * tail))};
   }
   /// How many mantissa bits a bin distinguishes: 8 to 23.
-  [[nodiscard]] int mantissa_bits() const noexcept { return mantissa_bits_; }
+  [[nodiscard]] int mantissa_bits() const {
+    return waiting_.empty() ? mantissa_bits_ : settled().mantissa_bits_;
+  }
   /// Memory in use, in bytes.
   [[nodiscard]] std::size_t bytes() const noexcept {
     return sizeof *this + slots_.capacity() * sizeof(std::uint16_t) +
-           (names_.capacity() + counts_.capacity() + carries_.capacity()) * sizeof(std::uint32_t);
+           (names_.capacity() + counts_.capacity() + carries_.capacity() + waiting_.capacity()) *
+               sizeof(std::uint32_t);
   }
 
   /// All values, ascending and without overlap: exact ones as bins of one value, the rest as counted.
   [[nodiscard]] std::vector<bin> bins() const {
+    if (!waiting_.empty()) return settled().bins();
     const auto known = exact();
     const auto low = std::min<std::ptrdiff_t>(std::ssize(known), tail);
     std::vector<bin> out;
@@ -181,19 +192,54 @@ class histogram {
       *at = x;
       x = leaves;
     }
-    add(std::bit_cast<std::uint32_t>(x), 1);
+    const auto pattern = std::bit_cast<std::uint32_t>(x);
+    if (mantissa_bits_ == fewest_mantissa_bits || has_page(pattern)) {
+      add(pattern, 1);
+    } else {
+      wait(pattern);
+    }
   }
 
-  /// Counts n values whose bits start like `pattern`.
+  // Opening a page may mean joining bins, and joining is dear: values without a page wait for one together.
+  // Waiting shows nowhere: every question is answered as if they had not.
+  static constexpr std::size_t most_waiting = 1024;
+
+  [[nodiscard]] bool has_page(std::uint32_t pattern) const noexcept {
+    return !slots_.empty() &&
+           slots_[find(pattern >> (31 - mantissa_bits_), hash(), slots_.data(), names_.data())] != vacant;
+  }
+  void wait(std::uint32_t pattern) {
+    waiting_.push_back(pattern);
+    if (waiting_.size() >= most_waiting) settle();
+  }
+  /// Puts the waiting values into bins.
+  void settle() {
+    std::vector<std::uint32_t> names = waiting_;
+    for (std::uint32_t& pattern : names) pattern >>= 31 - mantissa_bits_;
+    make_room(std::move(names));
+    for (std::uint32_t pattern : waiting_) add(pattern, 1);
+    waiting_.clear();
+    if (mantissa_bits_ == fewest_mantissa_bits) waiting_.shrink_to_fit();
+  }
+  [[nodiscard]] histogram settled() const {
+    histogram h = *this;
+    h.settle();
+    return h;
+  }
+
+  /// Counts n values whose bits start like `pattern`, on a new page where needed.
   void add(std::uint32_t pattern, std::uint64_t n) {
     if (slots_.empty()) slots_.assign(slot_count, vacant);
-    std::size_t page = vacant;
-    while (page == vacant) {
-      const std::uint32_t name = pattern >> (31 - mantissa_bits_);
-      page = slots_[find(name, hash(), slots_.data(), names_.data())];
-      if (page == vacant) open(name);  // which may join bins instead, and so change the name
+    const std::uint32_t name = pattern >> (31 - mantissa_bits_);
+    const std::size_t slot = find(name, hash(), slots_.data(), names_.data());
+    if (slots_[slot] == vacant) {
+      slots_[slot] = static_cast<std::uint16_t>(names_.size());
+      names_.push_back(name);
+      if (counts_.capacity() < counts_.size() + 256) counts_.reserve(counts_.size() + 8 * 256);
+      counts_.resize(counts_.size() + 256);
+      if (!carries_.empty()) carries_.resize(counts_.size());
     }
-    const std::size_t i = (page << 8) | ((pattern >> (23 - mantissa_bits_)) & 255U);
+    const std::size_t i = (std::size_t{slots_[slot]} << 8) | ((pattern >> (23 - mantissa_bits_)) & 255U);
     n += count_at(i);
     counts_[i] = static_cast<std::uint32_t>(n);
     if (n >> 32 == 0) return;
@@ -201,25 +247,18 @@ class histogram {
     carries_[i] = static_cast<std::uint32_t>(n >> 32);
   }
 
-  /// Adds the page of this name, or makes room for it by joining bins.
-  void open(std::uint32_t name) {
-    if (mantissa_bits_ > fewest_mantissa_bits && names_.size() >= fine_pages) {
-      std::vector<std::uint32_t> wanted = names_;
-      wanted.push_back(name);
-      std::sort(wanted.begin(), wanted.end());
-      int bits = 0;
-      do {  // halving keeps the order, so equal names stay neighbours
-        for (std::uint32_t& w : wanted) w >>= 1;
-        wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
-        ++bits;
-      } while (mantissa_bits_ - bits > fewest_mantissa_bits && wanted.size() > fine_pages);
-      return join(bits);
+  /// Joins bins until the pages in use and those of these names are few enough.
+  void make_room(std::vector<std::uint32_t> names) {
+    names.insert(names.end(), names_.begin(), names_.end());
+    std::sort(names.begin(), names.end());
+    int bits = 0;
+    for (;;) {
+      names.erase(std::unique(names.begin(), names.end()), names.end());
+      if (names.size() <= fine_pages || mantissa_bits_ - bits == fewest_mantissa_bits) break;
+      for (std::uint32_t& name : names) name >>= 1;  // keeps the order: equal names stay neighbours
+      ++bits;
     }
-    slots_[find(name, hash(), slots_.data(), names_.data())] = static_cast<std::uint16_t>(names_.size());
-    names_.push_back(name);
-    if (counts_.capacity() < counts_.size() + 256) counts_.reserve(counts_.size() + 8 * 256);
-    counts_.resize(counts_.size() + 256);
-    if (!carries_.empty()) carries_.resize(counts_.size());
+    if (bits > 0) join(bits);
   }
 
   /// Makes bins 2^bits times as wide.
@@ -269,6 +308,7 @@ class histogram {
   std::vector<std::uint32_t> names_;    // of the pages
   std::vector<std::uint32_t> counts_;   // 256 a page
   std::vector<std::uint32_t> carries_;  // upper halves of the counts, once one needs it
+  std::vector<std::uint32_t> waiting_;  // bits of values that wait for a page
   std::array<float, 2 * tail> extremes_{};
 };
 
