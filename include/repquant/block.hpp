@@ -2,4 +2,19 @@
 /// Door 3, blocks: a recipe for whole transformer blocks and models.
 #pragma once
 
+#include <repquant/block/calibration_stream.hpp>
+#include <repquant/block/concept.hpp>
+#include <repquant/block/evaluate.hpp>
+#include <repquant/block/model_writer.hpp>
+#include <repquant/block/probabilities.hpp>
+#include <repquant/block/program.hpp>
+#include <repquant/block/quantization.hpp>
+#include <repquant/block/quantize_attention.hpp>
+#include <repquant/block/quantize_block.hpp>
+#include <repquant/block/quantize_linear.hpp>
+#include <repquant/block/quantize_norm.hpp>
+#include <repquant/block/quantized_model.hpp>
+#include <repquant/block/recipe.hpp>
+#include <repquant/block/trace.hpp>
+#include <repquant/block/transformer.hpp>
 #include <repquant/ptq.hpp>

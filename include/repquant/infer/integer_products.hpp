@@ -4,26 +4,32 @@
 
 #include <repquant/infer/attention.hpp>
 #include <repquant/infer/execute.hpp>
-#include <repquant/kernel/product.hpp>
+#include <repquant/infer/linear.hpp>
 
 namespace repquant {
 
-namespace detail {
-/// Largest |w - zero| of the weights of a linear instruction, from the codes that are there.
-inline std::int64_t largest_weight(const instruction& s, std::span<const std::byte> constants) noexcept {
-  const auto codes = numbers<std::uint8_t>(constants, s.data[0], static_cast<index>(s.cols) * s.inner);
-  const auto zero = numbers<std::int32_t>(constants, s.data[1], s.cols);
-  std::int64_t most = 0;
-  for (index o = 0; o < s.cols; ++o) {
-    for (index i = 0; i < s.inner; ++i) {
-      const std::int64_t w =
-          codes[static_cast<std::size_t>(o * s.inner + i)] - std::int64_t{zero[static_cast<std::size_t>(o)]};
-      most = std::max(most, w < 0 ? -w : w);
-    }
-  }
-  return most;
+/// The sizes of a linear instruction, without its numbers.
+constexpr linear_codes sizes_of(const instruction& s) noexcept {
+  linear_codes l;
+  l.in = s.inner;
+  l.out = s.cols;
+  return l;
 }
-}  // namespace detail
+
+/// The numbers of a linear instruction; `packed` is what pack_weights wrote, or empty.
+inline linear_codes linear_of(const instruction& s, std::span<const std::byte> constants,
+                              std::span<const std::int16_t> packed) noexcept {
+  linear_codes l = sizes_of(s);
+  l.w = detail::numbers<std::uint8_t>(constants, s.data[0], l.in * l.out);
+  l.w_zero = detail::numbers<std::int32_t>(constants, s.data[1], l.out);
+  l.multiplier = detail::numbers<float>(constants, s.data[2], l.out);
+  l.offset = detail::numbers<float>(constants, s.data[3], l.out);
+  l.x_zero = s.zero_a;
+  l.x_bits = s.bits_a;
+  l.w_bits = s.bits;
+  l.packed = packed;
+  return l;
+}
 
 /// The numbers of one head of an attention instruction.
 inline attention_head head_of(const instruction& s, index queries, index keys) noexcept {
@@ -52,43 +58,24 @@ inline attention_operands operands_of(const instruction& s, index n, const std::
           v + group * d, s.kv_heads * d, out + n * d,   s.heads * d};
 }
 
-/// How many int16 the packed weights of an instruction take: one per weight of a linear one.
+/// How many int16 the packed weights of an instruction take; none where it is not a linear one.
 constexpr std::size_t packed_weight_count(const instruction& s) noexcept {
-  return s.kind == opcode::linear ? static_cast<std::size_t>(s.cols) * static_cast<std::size_t>(s.inner) : 0;
+  if (s.kind != opcode::linear) return 0;
+  return static_cast<std::size_t>(sizes_of(s).packed_size());
 }
 
-/// Writes the weights of a linear instruction centred, w - zero point, in int16 [cols x inner].
+/// Packs the weights of a linear instruction; does nothing for others.
 ///
 /// Requires  check_products(s, constants) said nothing; out.size() == packed_weight_count(s)
 inline void pack_weights(const instruction& s, std::span<const std::byte> constants,
                          std::span<std::int16_t> out) noexcept {
-  if (s.kind != opcode::linear) return;
-  const auto codes =
-      detail::numbers<std::uint8_t>(constants, s.data[0], static_cast<index>(s.cols) * s.inner);
-  const auto zero = detail::numbers<std::int32_t>(constants, s.data[1], s.cols);
-  const auto inner = static_cast<std::size_t>(s.inner);
-  for (std::size_t o = 0; o < static_cast<std::size_t>(s.cols); ++o) {
-    center<scalar_arch>(codes.subspan(o * inner, inner), zero[o], out.subspan(o * inner, inner));
-  }
+  if (s.kind == opcode::linear) pack_linear(linear_of(s, constants, {}), out);
 }
 
-/// Nothing, or why the integer products cannot hold an instruction: a zero point that int16 cannot centre, or
-/// an int32 sum that could overflow (got = the inner size, want = the largest that fits).
-///
-/// Cost  one pass over the weights of a linear instruction
+/// Nothing, or why the integer products cannot hold an instruction: what check() of a linear layer or of an
+/// attention head says.
 inline failure check_products(const instruction& s, std::span<const std::byte> constants) noexcept {
-  const std::int64_t most_a = center_largest(s.zero_a, 1 << s.bits_a);
-  if (s.kind == opcode::linear) {
-    for (std::int32_t z : detail::numbers<std::int32_t>(constants, s.data[1], s.cols)) {
-      if (!center_fits(z)) return {errc::too_large, "products: zero point of a weight", z, 32767};
-    }
-    if (!center_fits(s.zero_a)) return {errc::too_large, "products: zero point", s.zero_a, 32767};
-    const std::int64_t most_w = detail::largest_weight(s, constants);
-    if (!product_fits(s.inner, most_a, most_w)) {
-      return {errc::too_large, "products: columns of a linear layer", s.inner, product_chunk(most_a, most_w)};
-    }
-  }
-  // attention proves its own sums, and takes wider ones where int32 does not do
+  if (s.kind == opcode::linear) return check(linear_of(s, constants, {}), "products: linear");
   if (s.kind == opcode::attention) return check(head_of(s, 1, 1), "products: attention");
   return {};
 }
@@ -100,37 +87,14 @@ struct integer_products {
 
   /// Bytes of scratch for an instruction whose operands have at most `rows` rows.
   static std::size_t scratch_bytes(const instruction& s, index rows) noexcept {
-    if (s.kind == opcode::linear) {
-      const auto n = static_cast<std::size_t>(std::min<index>(rows, row_block));
-      return detail::round_up(n * static_cast<std::size_t>(s.inner) * sizeof(std::int16_t), 64) +
-             n * static_cast<std::size_t>(s.cols) * sizeof(std::int32_t);
-    }
+    if (s.kind == opcode::linear) return linear_workspace_size(sizes_of(s));
     return s.kind == opcode::attention ? attention_scratch_size(rows, rows, s.inner) : 0;
   }
 
-  /// y[t][o] = float(sum_k (a - zero_a)(w - zw)) m[o] + c[o], in blocks of tokens that stay in cache.
   template<class Arch>
   void linear(const instruction& s, std::span<const std::byte> constants, const std::uint8_t* a, index rows,
               float* out) noexcept {
-    const index k = s.inner;
-    const index n = s.cols;
-    const auto multiplier = detail::numbers<float>(constants, s.data[2], n);
-    const auto offset = detail::numbers<float>(constants, s.data[3], n);
-    const index block = std::min<index>(rows, row_block);
-    auto* centred = reinterpret_cast<std::int16_t*>(scratch.data());
-    auto* sums = reinterpret_cast<std::int32_t*>(
-        scratch.data() + detail::round_up(static_cast<std::uint64_t>(block * k) * sizeof(std::int16_t), 64));
-    for (index first = 0; first < rows; first += block) {
-      const index m = std::min(block, rows - first);
-      const auto count = static_cast<std::size_t>(m * k);
-      center<Arch>({a + first * k, count}, s.zero_a, {centred, count});
-      product<Arch>(centred, m, k, weights.data(), n, k, k, sums, n);
-      for (index i = 0; i < m; ++i) {
-        const auto width = static_cast<std::size_t>(n);
-        requantize_row<Arch>(std::span<const std::int32_t>(sums + i * n, width), multiplier, offset,
-                             std::span<float>(out + (first + i) * n, width));
-      }
-    }
+    linear_rows<Arch>(linear_of(s, constants, weights), a, rows, s.inner, scratch, out, s.cols);
   }
 
   template<class Arch, class Sink>
@@ -143,9 +107,6 @@ struct integer_products {
           [&](index, const std::uint8_t* codes, index count) { sink(s.site, codes, index{1}, count); });
     }
   }
-
- private:
-  static constexpr index row_block = 64;
 };
 
 }  // namespace repquant

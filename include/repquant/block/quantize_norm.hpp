@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+/// The norm step of quantize_block: channel-wise parameters for its output, which then move into the norm and
+/// all layers that read it, or, where something else reads the norm too or it has no shift, into those layers
+/// alone.
+#pragma once
+
+#include <repquant/block/quantization.hpp>
+#include <repquant/reparam/equivalence.hpp>
+#include <repquant/reparam/fold_layer_norm.hpp>
+#include <repquant/reparam/fused_norm.hpp>
+
+#include <algorithm>
+
+namespace repquant::detail {
+
+/// The instruction of a norm step, with gamma and beta as they are by now.
+template<class Recipe, Executor E>
+instruction norm_instruction(quantization<Recipe, E>& q, const step& s) {
+  instruction x;
+  x.kind = opcode::norm;
+  x.out = q.stream.real(s.out);
+  x.a = q.stream.real(s.a);
+  x.cols = static_cast<std::int32_t>(q.cols(s.out));
+  const any_norm& norm = q.folded.norms[static_cast<std::size_t>(s.layer)];
+  if (const auto* l = std::get_if<layer_norm>(&norm)) {
+    x.data[0] = q.constants(l->gamma.data(), l->gamma.size());
+    x.data[1] = q.constants(l->beta.data(), l->beta.size());
+    x.eps = l->eps;
+  } else if (const auto* r = std::get_if<rms_norm>(&norm)) {
+    x.flag = 1;
+    x.data[0] = q.constants(r->gamma.data(), r->gamma.size());
+    x.eps = r->eps;
+  }
+  return x;
+}
+
+/// Measures what the fold of a norm kept, on the norm inputs of the first samples.
+template<class Recipe, Executor E>
+failure report_fold(quantization<Recipe, E>& q, const step& s, const uniform& codec,
+                    std::span<const affine> channels) {
+  constexpr index most_samples = 8;
+  std::vector<const linear*> before;
+  std::vector<const linear*> after;
+  for (const step* r : q.linear_readers(s.out)) {
+    before.push_back(&q.original.linears[static_cast<std::size_t>(r->layer)]);
+    after.push_back(&q.folded.linears[static_cast<std::size_t>(r->layer)]);
+  }
+  const auto layer = static_cast<std::size_t>(s.layer);
+  const auto& norm = *std::get_if<layer_norm>(&q.original.norms[layer]);
+  const auto& folded = *std::get_if<layer_norm>(&q.folded.norms[layer]);
+  fold_report sum{s.path + ".out", {}};
+  for (index i = 0; i < std::min(q.stream.samples(), most_samples); ++i) {
+    const auto e = fold_equivalence(q.stream.reals(i, s.a), codec, channels, q.input(s.out).params, norm,
+                                    folded, before, after);
+    if (!e) return e.error().within(s.path);
+    sum.add(*e);
+  }
+  q.report.folds.push_back(std::move(sum));
+  return {};
+}
+
+/// Quantizes a norm step.
+template<class Recipe, Executor E>
+failure quantize_norm(quantization<Recipe, E>& q, const step& s) {
+  const std::vector<const step*> readers = q.linear_readers(s.out);
+  if (readers.empty() || !q.recipe.channel_wise_norm) {
+    if (failure f = q.stream.run(norm_instruction(q, s))) return f;
+    return q.encode_for_readers(s.out);
+  }
+  const std::string path = s.path + ".out";
+  coded_value& site = q.input(s.out);
+  site.bits = q.bits_of(path, q.recipe.activation.bits);
+  const uniform codec = q.activation_codec(site.bits);
+  if (failure f = q.stream.preview(norm_instruction(q, s))) return f;
+  const auto channels = q.calibrate(s.out, path, codec, per_col{}, q.recipe.norm_range);
+  if (!channels) return channels.error();
+
+  std::vector<linear*> consumers;
+  for (const step* r : readers) consumers.push_back(&q.folded.linears[static_cast<std::size_t>(r->layer)]);
+  auto* norm = std::get_if<layer_norm>(&q.folded.norms[static_cast<std::size_t>(s.layer)]);
+  const bool only_linear_readers =
+      readers.size() == q.original.readers(s.out).size() && s.out != q.original.output;
+  const bool folds = norm != nullptr && only_linear_readers;
+  const auto layer_wise = folds ? fold_layer_norm(codec, channels->params(), *norm, consumers)
+                                : fuse_norm(codec, channels->params(), consumers);
+  if (!layer_wise) return layer_wise.error().within(path);
+  site.params = *layer_wise;
+  if (failure f = q.stream.run(norm_instruction(q, s))) return f;
+  if (!folds) return q.encode(s.out, path, site_role::norm_output, site, channels->params());
+  if (failure f = report_fold(q, s, codec, channels->params())) return f;
+  return q.encode(s.out, path, site_role::norm_output, site, std::span<const affine>(&site.params, 1));
+}
+
+}  // namespace repquant::detail
