@@ -14,6 +14,7 @@
 #include "support/vit_model.hpp"
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <thread>
@@ -33,7 +34,8 @@ struct settings {
   std::vector<int> bits = {8, 6, 4};
   std::vector<std::string> recipes = {"naive", "repq", "repquant"};
   std::vector<std::string> networks = {"plain", "unbalanced"};
-  std::string engine = "integer";
+  std::vector<std::string> engines = {"integer"};
+  bool verify = false;
   int calibration = 128;
   int images = 0;
   int threads = 0;
@@ -154,6 +156,48 @@ void print_folds(const std::string& title, const rq::quantized_model& m) {
       examples::thousands(e.codes_broken).c_str());
 }
 
+/// Runs both engines on every image and compares all codes and all logits, bit for bit.
+rq::result<std::int64_t> codes_compared(const rq::quantized_model& m, const samples& images,
+                                        const rq::threads& exec) {
+  std::vector<rq::failure> failures(images.patches.size());
+  std::vector<std::int64_t> counts(images.patches.size());
+  exec(static_cast<rq::index>(images.patches.size()), [&](rq::index i) {
+    const auto at = static_cast<std::size_t>(i);
+    std::vector<std::uint8_t> codes[2];
+    std::vector<std::int32_t> sites[2];
+    const auto keep = [&](int engine) {
+      return
+          [&codes, &sites, engine](std::int32_t site, const std::uint8_t* q, rq::index rows, rq::index cols) {
+            codes[engine].insert(codes[engine].end(), q, q + rows * cols);
+            sites[engine].insert(sites[engine].end(), static_cast<std::size_t>(rows * cols), site);
+          };
+    };
+    const auto integer = m.run(images.patches[at], keep(0));
+    const auto simulated = m.simulate(images.patches[at], keep(1));
+    if (!integer || !simulated) {
+      failures[at] = integer ? simulated.error() : integer.error();
+      return;
+    }
+    counts[at] = static_cast<std::int64_t>(codes[0].size());
+    const auto differs = std::mismatch(codes[0].begin(), codes[0].end(), codes[1].begin(), codes[1].end());
+    if (differs.first != codes[0].end() || sites[0] != sites[1]) {
+      const auto place = static_cast<std::size_t>(std::min<std::ptrdiff_t>(
+          differs.first - codes[0].begin(), static_cast<std::ptrdiff_t>(sites[0].size()) - 1));
+      const rq::site_record& site = m.view().sites()[static_cast<std::size_t>(sites[0][place])];
+      failures[at] = {rq::errc::shape_mismatch, "verify: codes at " + std::string(m.view().path(site)), i, 0};
+    } else if (std::memcmp(integer->data(), simulated->data(),
+                           sizeof(float) * static_cast<std::size_t>(integer->size())) != 0) {
+      failures[at] = {rq::errc::shape_mismatch, "verify: logits of image", i, 0};
+    }
+  });
+  std::int64_t sum = 0;
+  for (std::size_t i = 0; i < failures.size(); ++i) {
+    if (failures[i]) return failures[i];
+    sum += counts[i];
+  }
+  return sum;
+}
+
 rq::failure run_network(const std::string& network, const examples::vit_weights& weights, const bench& b) {
   const auto traced = rq::record(examples::vit_model{weights}, weights.patch_embed.in());
   if (!traced) return traced.error();
@@ -211,13 +255,24 @@ rq::failure run_network(const std::string& network, const examples::vit_weights&
       });
       if (!model) return model.error().within(title);
       const double quantize_seconds = seconds_since(start);
-      b.bar.begin(title + ": " + b.options.engine + " run");
-      const auto e = evaluate(images, classes, b.exec, b.bar, [&](const rq::matrix<>& x) {
-        return b.options.engine == "simulated" ? model->simulate(x) : model->run(x);
-      });
-      if (!e) return e.error().within(title);
-      add_row(name, bits, b.options.engine.c_str(), compare(e->logits, reference->logits, images.labels),
-              model->packed_bytes(), quantize_seconds, count / e->seconds);
+      for (const std::string& engine : b.options.engines) {
+        b.bar.begin(title + ": " + engine + " run");
+        const auto e = evaluate(images, classes, b.exec, b.bar, [&](const rq::matrix<>& x) {
+          return engine == "simulated" ? model->simulate(x) : model->run(x);
+        });
+        if (!e) return e.error().within(title);
+        add_row(name, bits, engine.c_str(), compare(e->logits, reference->logits, images.labels),
+                model->packed_bytes(), quantize_seconds, count / e->seconds);
+      }
+      if (b.options.verify) {
+        b.bar.begin(title + ": verify");
+        const auto codes = codes_compared(*model, images, b.exec);
+        b.bar.end();
+        if (!codes) return codes.error().within(title);
+        std::printf(
+            "%s: integer and simulated run: %s codes at %zu sites and all logits equal, bit for bit\n",
+            title.c_str(), examples::thousands(*codes).c_str(), model->view().sites().size());
+      }
       for (const rq::site_report& s : model->report().sites) {
         b.report.row({{"network", network},
                       {"recipe", name},
@@ -253,15 +308,13 @@ int main(int argc, char** argv) {
   o.add("bits", "LIST", "widths of weights and activations", s.bits, 2, 8);
   o.add("recipe", "LIST", "recipes", s.recipes, {"naive", "repq", "repquant"});
   o.add("network", "LIST", "networks", s.networks, {"plain", "unbalanced"});
-  o.add("engine", "NAME", "integer or simulated", s.engine);
+  o.add("engine", "LIST", "engines", s.engines, {"integer", "simulated"});
+  o.flag("verify", "compare every code and logit of both engines; slow", s.verify);
   o.add("calibration", "N", "images to calibrate with", s.calibration, 1, 256);
   o.add("images", "N", "images to evaluate on, 0 for all", s.images, 0, std::numeric_limits<int>::max());
   o.add("threads", "N", "threads, 0 for all cores", s.threads, 0, 256);
   o.add("report", "FILE", "where to write the rows as JSON", s.report);
   if (const auto code = o.parse(argc, argv)) return *code;
-  if (s.engine != "integer" && s.engine != "simulated") {
-    return examples::fail(program, "--engine is \"" + s.engine + "\", but must be integer or simulated");
-  }
   if (!s.report.empty()) {
     if (rq::failure f = examples::check_writable(s.report)) return examples::fail(program, f);
   }
