@@ -28,7 +28,7 @@ class options {
       : program_(std::move(program)), purpose_(std::move(purpose)) {}
 
   /// Text.
-  void add(std::string name, std::string value, std::string help, std::string& target) {
+  void add(std::string name, std::string value, const std::string& help, std::string& target) {
     const std::string standard = target.empty() ? "" : " [" + target + "]";
     add_option(std::move(name), std::move(value), help + standard, [&target](std::string_view text) {
       target = text;
@@ -36,14 +36,14 @@ class options {
     });
   }
   /// A whole number from `least` to `most`.
-  void add(std::string name, std::string value, std::string help, int& target, int least, int most) {
+  void add(std::string name, std::string value, const std::string& help, int& target, int least, int most) {
     add_option(std::move(name), std::move(value), help + " [" + std::to_string(target) + "]",
                [&target, least, most](std::string_view text) {
                  return read_number(text, least, most, target) ? std::string() : expected(least, most);
                });
   }
   /// Whole numbers with commas between them.
-  void add(std::string name, std::string value, std::string help, std::vector<int>& target, int least,
+  void add(std::string name, std::string value, const std::string& help, std::vector<int>& target, int least,
            int most) {
     std::string standard;
     for (const int n : target) standard += (standard.empty() ? "" : ",") + std::to_string(n);
@@ -61,7 +61,7 @@ class options {
                });
   }
   /// Some of the given words, with commas between them.
-  void add(std::string name, std::string value, std::string help, std::vector<std::string>& target,
+  void add(std::string name, std::string value, const std::string& help, std::vector<std::string>& target,
            std::vector<std::string> words) {
     std::string all;
     for (const std::string& w : words) all += (all.empty() ? "" : ", ") + w;
@@ -137,9 +137,13 @@ class options {
     std::string text = program_ + ": " + purpose_ + "\n\n";
     std::size_t width = std::string_view("--help").size();
     for (const option& o : options_) width = std::max(width, left(o).size());
-    for (const option& o : options_)
-      text += "  " + left(o) + std::string(width - left(o).size() + 2, ' ') + o.help + "\n";
-    return text + "  --help" + std::string(width - 4, ' ') + "this text\n";
+    const auto line = [&](std::string name, const std::string& words) {
+      name.resize(width + 2, ' ');
+      text.append("  ").append(name).append(words).append("\n");
+    };
+    for (const option& o : options_) line(left(o), o.help);
+    line("--help", "this text");
+    return text;
   }
 
  private:

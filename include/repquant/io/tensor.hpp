@@ -158,7 +158,7 @@ inline failure copy_ints(const tensor& t, std::span<std::int32_t> out) {
   auto each = [&]<class T>(T /*width*/) -> failure {
     for (index i = 0; i < t.size(); ++i) {
       const T v = detail::number_at<T>(t.bytes, i);
-      const auto narrow = static_cast<std::int32_t>(v);
+      const auto narrow = static_cast<std::int32_t>(v);  // NOLINT(bugprone-signed-char-misuse): int8 is meant
       const bool same_sign = std::is_signed_v<T> || narrow >= 0;
       if (static_cast<T>(narrow) != v || !same_sign) {
         return {errc::too_large, "number", static_cast<std::int64_t>(v), 0x7FFFFFFF};

@@ -12,7 +12,7 @@ namespace {
 
 const std::string data = REPQUANT_EXAMPLE_DATA;
 
-std::vector<std::byte> idx(std::vector<std::uint32_t> head, std::size_t bytes) {
+std::vector<std::byte> idx(const std::vector<std::uint32_t>& head, std::size_t bytes) {
   std::vector<std::byte> out;
   for (const std::uint32_t word : head) {
     for (const unsigned shift : {24U, 16U, 8U, 0U}) out.push_back(static_cast<std::byte>(word >> shift));
