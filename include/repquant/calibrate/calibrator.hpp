@@ -131,7 +131,7 @@ class calibrator {
 
  private:
   static constexpr index tile_rows = 256;  // a tile of 16 KB, and long enough spans for the observers
-  static constexpr index tile_cols = 16;   // one cache line of each row
+  static constexpr index tile_cols = 16;   // a cache line of each row
   static constexpr index most_pieces = 16;
 
   [[nodiscard]] failure check_groups() const noexcept {

@@ -26,6 +26,7 @@ class codec_error {
   codec_error(const distribution& d, const C& codec) : distribution_(&d), codec_(codec) {}
 
   [[nodiscard]] double operator()(const typename C::params& p) {
+    if (distribution_->few_values()) return one_by_one(p);
     levels(p);
     if (levels_ == last_levels_) return last_error_;  // the parameters differ where the codec does not look
     last_error_ = sum(p) / static_cast<double>(distribution_->count());
@@ -34,6 +35,17 @@ class codec_error {
   }
 
  private:
+  /// Faster than looking for edges, and with nothing estimated.
+  [[nodiscard]] double one_by_one(const typename C::params& p) const {
+    double error = 0;
+    for (const histogram::bin& b : distribution_->bins()) {
+      const double e =
+          static_cast<double>(b.lo) - static_cast<double>(codec_.decode(codec_.encode(b.lo, p), p));
+      error += e * e * static_cast<double>(b.count);
+    }
+    return error / static_cast<double>(distribution_->count());
+  }
+
   struct level {
     float value;
     std::int32_t code;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace repquant {
@@ -41,6 +42,10 @@ class distribution {
   }
 
   [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
+  /// The values, ascending.
+  [[nodiscard]] std::span<const histogram::bin> bins() const noexcept { return bins_; }
+  /// True for up to 64 values, which are all exact.
+  [[nodiscard]] bool few_values() const noexcept { return count_ <= 2 * histogram::tail; }
   [[nodiscard]] float min() const noexcept { return bins_.front().lo; }
   [[nodiscard]] float max() const noexcept { return bins_.back().hi; }
   /// Where moments are taken from: half way between the smallest and the largest value. That keeps the sums

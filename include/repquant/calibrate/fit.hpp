@@ -22,12 +22,12 @@ result<quantizer<C, G>> fit(const C& codec, const G& granularity, const O& obser
   const index groups = granularity.groups(w.size());
   const index run = granularity.run(w.size());
   if (groups < 1) return failure{errc::group_mismatch, "columns", w.cols(), run}.within(place);
-  if (groups != w.rows() * (w.cols() / run)) {
+  if (failure f = check_finite(w, place)) return f;
+  if (groups != w.rows() * (w.cols() / run)) {  // rows share parameter sets
     calibrator<O, G> c(observer, granularity, w.size(), std::string(place));
     if (failure f = c.observe(w, exec)) return f;
     return c.make(codec, exec, report);
   }
-  if (failure f = check_finite(w, place)) return f;
   std::vector<range> ranges(static_cast<std::size_t>(groups));
   std::vector<failure> failures(static_cast<std::size_t>(w.rows()));
   exec(w.rows(), [&](index i) {

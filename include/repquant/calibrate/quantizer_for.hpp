@@ -48,7 +48,7 @@ result<quantizer<C, G>> quantizer_for(const C& codec, const G& granularity, shap
   params.reserve(ranges.size());
   for (const range& r : ranges) {
     if (!std::isfinite(r.lo) || !std::isfinite(r.hi) || r.lo > r.hi) {
-      return failure{errc::non_finite, "quantizer: range", &r - ranges.data(), 0};
+      return failure{errc::bad_option, "quantizer: range", &r - ranges.data(), 0};
     }
     params.push_back(codec.fit(r));
     if constexpr (detail::ReportsEnlarging<C>) counts.enlarged += codec.fit_enlarges(r) ? 1 : 0;
