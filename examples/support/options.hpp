@@ -115,7 +115,8 @@ class options {
         return wrong(shown + " needs a value, " + o->value);
       }
       if (const std::string want = o->take(value); !want.empty()) {
-        return wrong(shown + " is \"" + std::string(value) + "\", but must be " + want);
+        return wrong(
+            std::string(shown).append(" is \"").append(value).append("\", but must be ").append(want));
       }
     }
     return {};
