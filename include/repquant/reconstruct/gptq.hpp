@@ -110,7 +110,7 @@ class gptq_tile {
 /// Cost      in^3 / 3 + out in^2 / 2 multiply-adds in double; 2 in^2 doubles, and 64 in for each thread;
 ///           the first part on one thread, the second on the executor's: the same bits for any number
 /// Precision double; codes equal the textbook form with an explicit inverse (tests/oracle/gptq.hpp)
-/// Source    GPTQ, arXiv 2210.17323; reference code: gptq.py, fasterquant(). docs/decisions/0010
+/// Source    GPTQ, arXiv 2210.17323; reference code: gptq.py, fasterquant(). docs/decisions/0009
 /// Example   examples/own_codec.cpp
 struct gptq {
   double damping = 0.01;
