@@ -8,6 +8,8 @@
 ///   store, spread, sub        as they say; sub wraps
 ///   madd(sums, a, b)          sums + a b, neighbours added; wraps, so the caller proves the range
 ///   totals(s0, s1, s2, s3, p) p[i] = the sum of all places of s_i
+///
+/// Length: one small struct per instruction set; side by side they can be compared.
 #pragma once
 
 #include <repquant/core/lane.hpp>

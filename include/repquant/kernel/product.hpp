@@ -2,6 +2,8 @@
 /// Exact integer products of int16 operands: codes minus their zero point. Sums are int32 where the ranges
 /// prove that they fit, otherwise int64; nothing saturates, so the order of summation does not matter and
 /// every architecture gives the same integers.
+///
+/// Length: the int32 and the int64 products share their blocks.
 #pragma once
 
 #include <repquant/kernel/pair_lane.hpp>
