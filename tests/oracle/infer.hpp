@@ -59,6 +59,13 @@ inline double probability(int kind, int code, double scale, int zero_point, int 
   return scale * std::pow(2.0, kind == 1 ? -code : -code / 2.0);
 }
 
+/// x rounded to float, for sure: g++ turns float(double(a) * double(b)) into a float product, which is equal,
+/// and then into a fused multiply-add, which is not.
+inline float rounded(double x) {
+  volatile float r = static_cast<float>(x);
+  return r;
+}
+
 /// The bits of a float.
 inline std::uint32_t bits(float x) {
   std::uint32_t u = 0;

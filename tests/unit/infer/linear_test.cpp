@@ -64,8 +64,8 @@ std::vector<float> expected(const fixture& f) {
         sum += (std::int64_t{f.x[static_cast<std::size_t>(t * (f.layer.in + 2) + k)]} - f.layer.x_zero) *
                (std::int64_t{f.w[static_cast<std::size_t>(o * f.layer.in + k)]} - f.zero[at]);
       }
-      const float scaled = static_cast<float>(static_cast<double>(static_cast<float>(sum)) *
-                                              static_cast<double>(f.m[at]));  // exact, then rounded once
+      const float scaled = oracle::rounded(static_cast<double>(static_cast<float>(sum)) *
+                                           static_cast<double>(f.m[at]));  // exact, then rounded once
       y[static_cast<std::size_t>(t * (f.layer.out + 1) + o)] =
           f.layer.offset.empty() ? scaled : scaled + f.c[at];
     }

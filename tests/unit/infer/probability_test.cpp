@@ -91,8 +91,8 @@ TEST_CASE("probability_row and value_row give the same bits for every type of su
       std::vector<float> want(n);
       for (std::size_t i = 0; i < n; ++i) {  // products of floats are exact in double: one rounding each
         const auto s = static_cast<double>(static_cast<float>(sums[i]));
-        want[i] = static_cast<float>(s * static_cast<double>(scales.even));
-        if (two) want[i] += static_cast<float>(s * static_cast<double>(scales.odd));
+        want[i] = oracle::rounded(s * static_cast<double>(scales.even));
+        if (two) want[i] += oracle::rounded(s * static_cast<double>(scales.odd));
       }
       const auto odd = [two](const auto& v) { return two ? std::span(v) : std::span(v).first(0); };
       rq::value_row<rq::default_arch, std::int32_t>(sums, odd(sums), scales, p);

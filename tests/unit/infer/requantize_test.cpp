@@ -28,8 +28,8 @@ TEST_CASE("requantize_row rounds the sum, the product and the addition once each
       c[i] = normal(engine);
       // double holds the product of two floats exactly, so each rounding below is the only one
       const auto sum = static_cast<float>(narrow[i]);
-      without[i] = static_cast<float>(static_cast<double>(sum) * static_cast<double>(m[i]));
-      want[i] = static_cast<float>(static_cast<double>(without[i]) + static_cast<double>(c[i]));
+      without[i] = oracle::rounded(static_cast<double>(sum) * static_cast<double>(m[i]));
+      want[i] = oracle::rounded(static_cast<double>(without[i]) + static_cast<double>(c[i]));
     }
     std::vector<float> y(n);
     rq::requantize_row<rq::default_arch, std::int32_t>(narrow, m, c, y);
