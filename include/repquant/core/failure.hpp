@@ -40,7 +40,7 @@ enum class errc : std::uint8_t {
   bad_checksum,           ///< bytes that were changed
   too_large,              ///< a size that the arithmetic is not proved for
   cancelled,              ///< the progress callback said stop
-  io,                     ///< a file could not be opened or read
+  io,                     ///< a file could not be opened, read or written
 };
 
 /// The sentence for an error code.
@@ -77,7 +77,7 @@ constexpr const char* message(errc code) noexcept {
     case errc::cancelled:
       return "cancelled";
     case errc::io:
-      return "cannot read";
+      return "cannot read or write";
   }
   return "unknown";
 }

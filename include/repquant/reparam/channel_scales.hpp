@@ -12,6 +12,7 @@
 #include <repquant/layer/linear.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <span>
 #include <utility>
@@ -40,12 +41,14 @@ inline failure check(const uniform& codec, std::span<const affine> channels,
 /// The one scale and zero point that stand for all channels after a fold.
 ///
 ///   z~ = clamp(median(z), 0, 2^bits - 1)     the lower median where the count is even
-///   s~ = mean(s)
+///   s~ = 2^round(log2(mean(s)))
 ///
 /// Any integer z~ gives the same codes. This one fits a byte and keeps z - z~ small; the published mean
 /// is no integer, so that its codes differ and take one level too many. Any s~ > 0 gives the same codes
-/// and the same products W~ s~: it only sets in which unit the folded activation is written. The mean is
-/// the published choice and lies within the range of the scales, far from overflow.
+/// and the same products W~ s~: it only sets in which unit the folded activation is written. The published
+/// choice is the mean; the power of two nearest to it makes every division by s~ exact, so that a network
+/// whose channels differ by powers of two (gamma and beta times 16, the next columns over 16) gives the same
+/// codes.
 ///
 /// Requires  check(codec, channels, ...) passed
 /// Source    RepQ-ViT (arXiv 2212.08254) eq. 12; integer zero point: docs/decisions/0005
@@ -58,8 +61,10 @@ inline affine layer_wise(const uniform& codec, std::span<const affine> channels)
   }
   const auto middle = zero_points.begin() + (static_cast<std::ptrdiff_t>(zero_points.size()) - 1) / 2;
   std::nth_element(zero_points.begin(), middle, zero_points.end());
-  return {static_cast<float>(sum / static_cast<double>(channels.size())),
-          std::clamp(*middle, 0, codec.levels() - 1)};
+  int exponent = 0;
+  const double fraction = std::frexp(sum / static_cast<double>(channels.size()), &exponent);  // in [1/2, 1)
+  const double scale = std::ldexp(1.0, fraction > 0x1.6a09e667f3bcdp-1 ? exponent : exponent - 1);
+  return {static_cast<float>(scale), std::clamp(*middle, 0, codec.levels() - 1)};
 }
 
 namespace detail {

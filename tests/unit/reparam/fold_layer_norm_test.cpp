@@ -95,7 +95,8 @@ rq::equivalence compare(const site& before, const site& after, rq::affine layer)
 
 }  // namespace
 
-TEST_CASE("layer_wise: the lower median in the code range, and the mean scale", "[reparam]") {
+TEST_CASE("layer_wise: the lower median in the code range, and the power of two nearest to the mean",
+          "[reparam]") {
   const auto z_of = [](int bits, std::vector<std::int32_t> z) {
     std::vector<rq::affine> p;
     for (std::int32_t v : z) p.push_back({1, v});
@@ -107,8 +108,14 @@ TEST_CASE("layer_wise: the lower median in the code range, and the mean scale", 
   CHECK(z_of(4, {-100, -50, 3}) == 0);
   CHECK(z_of(4, {100, 50, 3}) == 15);
   CHECK(z_of(8, {100, 50, 3}) == 50);
-  const std::vector<rq::affine> p{{1, 0}, {2, 0}, {6, 0}};
-  CHECK(rq::layer_wise(rq::uniform{4}, p).scale == 3);
+  const auto s_of = [](float third) {
+    const std::vector<rq::affine> p{{1, 0}, {2, 0}, {third, 0}};
+    return rq::layer_wise(rq::uniform{4}, p).scale;
+  };
+  CHECK(s_of(3) == 2);  // mean 2
+  CHECK(s_of(5) == 2);  // 8 / 3, below 2 sqrt 2
+  CHECK(s_of(6) == 4);  // 3, above
+  CHECK(s_of(0.75F) == 1);
 }
 
 TEST_CASE("fold: the formulas of the paper", "[reparam]") {
