@@ -24,7 +24,7 @@ int main() {
   const std::array<float, 8> probabilities{0.5F,  0.25F, 0.12F, 0.06F,
                                            0.04F, 0.02F, 0.01F, 0.0F};  // a softmax row
 
-  // The ten lines.
+  // [quote]
   const rq::uniform eight_bits{.bits = 8};
   const rq::affine scale = eight_bits.fit({-1.5F, 2.5F});  // the range that calibration found
   std::array<std::uint8_t, 8> activation_codes{};
@@ -34,6 +34,7 @@ int main() {
   const rq::log_scale one = four_bits.fit({0.0F, 1.0F});
   std::array<std::uint8_t, 8> probability_codes{};
   rq::encode(four_bits, one, probabilities, probability_codes);
+  // [end]
 
   print("uniform, 8 bits:", activation_codes);
   print("log2, 4 bits (15 = 0):", probability_codes);

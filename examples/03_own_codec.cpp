@@ -8,6 +8,7 @@
 
 namespace rq = repquant;
 
+// [quote]
 struct ternary {
   struct params {
     float scale;
@@ -18,6 +19,7 @@ struct ternary {
   float decode(std::int32_t q, params p) const { return static_cast<float>(q - 1) * p.scale; }
 };
 static_assert(rq::Codec<ternary>);  // names the missing member if there is one
+// [end]
 
 static int fail(const rq::failure& f) {
   char sentence[192];
