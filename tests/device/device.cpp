@@ -61,4 +61,25 @@ int device_linear(const rq::linear_codes* layer, std::int16_t* packed, const std
   rq::linear_rows(l, x, tokens, l.in, {workspace, rq::linear_workspace_size(l)}, y, l.out);
   return 0;
 }
+
+void device_attention(const rq::attention_head* head, const rq::attention_operands* x, std::byte* scratch) {
+  const std::size_t bytes = rq::attention_scratch_size(head->queries, head->keys, head->head_dim);
+  rq::attend(*head, *x, {scratch, bytes});
+}
+
+// A saved model, from bytes to logits. `memory` holds the packed weights and then the workspace.
+int device_model(const std::byte* bytes, std::size_t size, std::byte* memory, std::size_t memory_size,
+                 const float* x, rq::index rows, float* out, std::size_t out_size) {
+  rq::model_view model;
+  if (const rq::failure f = rq::model_view::open({bytes, size}, model)) return static_cast<int>(f.code);
+  const std::span<std::byte> all{memory, memory_size};
+  const std::size_t storage = rq::engine::storage_bytes(model);
+  if (storage > memory_size) return -1;
+  rq::engine engine;
+  if (const rq::failure f = engine.prepare(model, all.first(storage))) return static_cast<int>(f.code);
+  if (const rq::failure f = engine.check_rows(rows)) return static_cast<int>(f.code);
+  if (engine.workspace_bytes(rows) > memory_size - storage) return -1;
+  engine.run(x, rows, {out, out_size}, all.subspan(storage));
+  return 0;
+}
 }
