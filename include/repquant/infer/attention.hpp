@@ -22,8 +22,8 @@ inline void attend(const attention_head& h, const attention_operands& x, std::sp
   const detail::attention_forms f = detail::forms_of(h);
   const index dim = h.head_dim;
   const index block = std::min(h.queries, detail::attention_block);
-  const index dim_stride = detail::padded(dim);
-  const index key_stride = detail::padded(h.keys);
+  const index dim_stride = padded_row(dim);
+  const index key_stride = padded_row(h.keys);
   const auto width = static_cast<std::size_t>(dim);
   const auto row_of_keys = static_cast<std::size_t>(h.keys);
 
@@ -31,7 +31,7 @@ inline void attend(const attention_head& h, const attention_operands& x, std::sp
   const auto k16 = parts.take<std::int16_t>(h.keys * dim_stride);
   const auto v16 = parts.take<std::int16_t>(dim * key_stride);
   const auto q16 = parts.take<std::int16_t>(block * dim_stride);
-  const auto powers = parts.take<std::int16_t>(block * h.keys);
+  const auto powers = parts.take<std::int16_t>(block * key_stride);
   const auto scores = parts.take<std::int64_t>(block * h.keys);
   const auto even = parts.take<std::int64_t>(block * dim);
   const auto odd = parts.take<std::int64_t>(block * dim);
@@ -48,6 +48,9 @@ inline void attend(const attention_head& h, const attention_operands& x, std::sp
       center_row(x.k + j * x.k_stride, h.k_zero, k16.data() + j * dim_stride);
     }
     center_transposed(x.v, h.keys, dim, x.v_stride, h.v_zero, v16.data(), key_stride);
+    for (index d = 0; d < dim; ++d) {
+      std::fill(v16.data() + d * key_stride + h.keys, v16.data() + (d + 1) * key_stride, std::int16_t{0});
+    }
   }
   const value_scales scales = scales_of(h.probability, h.value_scale);
   const bool two_sums = h.probability.kind == probability_kind::as_log_sqrt2;

@@ -64,9 +64,6 @@ namespace detail {
 /// Queries that run together: enough for the tiles of product.hpp, few enough for the first-level cache.
 inline constexpr index attention_block = 8;
 
-/// Int16 rows are padded with zeros to a whole number of registers.
-constexpr index padded(index n) noexcept { return (n + 31) / 32 * 32; }
-
 /// The largest magnitude of a probability operand: a power of two, or a centred uniform code.
 inline std::int64_t largest_probability(const probability_code& code) noexcept {
   return code.visit([]<class C>(const C& codec, const auto& p) -> std::int64_t {
@@ -125,10 +122,11 @@ inline attention_forms forms_of(const attention_head& h) noexcept {
 [[nodiscard]] constexpr std::size_t attention_scratch_size(index queries, index keys,
                                                            index head_dim) noexcept {
   const index block = std::min(queries, detail::attention_block);
-  return workspace_alignment + workspace_bytes_of<std::int16_t>(keys * detail::padded(head_dim)) +
-         workspace_bytes_of<std::int16_t>(head_dim * detail::padded(keys)) +
-         workspace_bytes_of<std::int16_t>(block * detail::padded(head_dim)) +
-         workspace_bytes_of<std::int16_t>(block * keys) + workspace_bytes_of<std::int64_t>(block * keys) +
+  return workspace_alignment + workspace_bytes_of<std::int16_t>(keys * padded_row(head_dim)) +
+         workspace_bytes_of<std::int16_t>(head_dim * padded_row(keys)) +
+         workspace_bytes_of<std::int16_t>(block * padded_row(head_dim)) +
+         workspace_bytes_of<std::int16_t>(block * padded_row(keys)) +
+         workspace_bytes_of<std::int64_t>(block * keys) +
          2 * workspace_bytes_of<std::int64_t>(block * head_dim) + workspace_bytes_of<float>(keys) +
          workspace_bytes_of<std::uint8_t>(block * keys);
 }

@@ -44,22 +44,24 @@ inline void plain_values(const attention_head& h, const attention_operands& x, c
   });
 }
 
-/// The exact value sums of a block of queries by int16 products.
+/// The exact value sums of a block of queries by int16 products. v rows are padded_row(keys) long.
 template<class Arch, class Sum>
 inline void value_sums(const attention_head& h, const attention_forms& f, const std::uint8_t* codes,
                        index rows, const std::int16_t* v, index v_stride, index visible, Sum* even, Sum* odd,
                        std::span<std::int16_t> powers) noexcept {
   h.probability.visit([&]<class C>(const C& codec, const auto& p) {
     if constexpr (std::same_as<C, uniform>) {
+      const index width = padded_row(visible);
       for (index i = 0; i < rows; ++i) {
-        center<Arch>({codes + i * h.keys, static_cast<std::size_t>(visible)}, p.zero_point,
-                     powers.subspan(static_cast<std::size_t>(i * visible)));
+        const auto row = powers.subspan(static_cast<std::size_t>(i * width), static_cast<std::size_t>(width));
+        center<Arch>({codes + i * h.keys, static_cast<std::size_t>(visible)}, p.zero_point, row);
+        std::fill(row.begin() + visible, row.end(), std::int16_t{0});
       }
       if constexpr (std::same_as<Sum, std::int32_t>) {
-        product<Arch>(powers.data(), rows, visible, v, h.head_dim, v_stride, visible, even, h.head_dim);
+        product<Arch>(powers.data(), rows, width, v, h.head_dim, v_stride, width, even, h.head_dim);
       } else {
-        product_wide<Arch>(powers.data(), rows, visible, v, h.head_dim, v_stride, visible, f.max_p, f.max_v,
-                           even, h.head_dim);
+        product_wide<Arch>(powers.data(), rows, width, v, h.head_dim, v_stride, width, f.max_p, f.max_v, even,
+                           h.head_dim);
       }
     } else {
       log_product<Arch>(codec, codes, rows, h.keys, v, h.head_dim, v_stride, visible, f.max_v, even, odd,

@@ -30,7 +30,7 @@ struct linear_codes {
   std::span<const std::int16_t> packed;  ///< what pack_linear wrote
 
   /// Values from one packed row to the next: `in`, padded with zeros to a whole number of registers.
-  [[nodiscard]] constexpr index stride() const noexcept { return (in + 31) / 32 * 32; }
+  [[nodiscard]] constexpr index stride() const noexcept { return padded_row(in); }
   /// How many int16 values pack_linear writes.
   [[nodiscard]] constexpr index packed_size() const noexcept { return out * stride(); }
 };

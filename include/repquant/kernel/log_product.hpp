@@ -51,17 +51,19 @@ constexpr power_table make_power_table(const logarithmic<Steps>& c, int parity, 
 /// The exact even and odd sums of rows of codes with the rows of v (transposed: a row of v per result).
 ///
 /// Shapes    codes [m x k], v [n x k] centred, even and odd [m x n] (odd unused for log2), each with its
-///           distance between rows; scratch [m * k]
-/// Requires  |v| <= max_v <= 2^15. Sum int32: log_product_fits(c, k, max_v). Sum int64: k <= 2^17
-/// Cost      Steps * power_bands(c) * m n k multiply-adds
-/// Precision exact
-/// Source    even/odd form: RepQ-ViT (arXiv 2212.08254) eq. 11 without its rounding of the odd code
+///           distance between rows; scratch [m * max(k, v_stride)]. Fastest where v_stride is padded_row(k)
+/// Requires  every row of v can be read up to v_stride, whatever stands behind k; |v| <= max_v <= 2^15. Sum
+/// int32: log_product_fits(c, k, max_v). Sum int64: k <= 2^17 Cost      Steps * power_bands(c) * m n k
+/// multiply-adds Precision exact Source    even/odd form: RepQ-ViT (arXiv 2212.08254) eq. 11 without its
+/// rounding of the odd code
 template<class Arch = default_arch, int Steps, class Sum>
 inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, index m, index code_stride,
                         const std::int16_t* v, index n, index v_stride, index k, std::int64_t max_v,
                         Sum* even, Sum* odd, index sum_stride, std::span<std::int16_t> scratch) noexcept {
   static_assert(std::same_as<Sum, std::int32_t> || std::same_as<Sum, std::int64_t>);
-  REPQUANT_ASSERT(static_cast<index>(scratch.size()) >= m * k);
+  // rows of powers end in zeros, so that no product has a part of a register at its end
+  const index width = std::max(k, std::min(v_stride, padded_row(k)));
+  REPQUANT_ASSERT(static_cast<index>(scratch.size()) >= m * width);
   std::int16_t* powers = scratch.data();
   const int bands = power_bands(c);
   const std::int64_t max_power = std::int64_t{1} << std::min(largest_shift(c), 14);
@@ -70,11 +72,13 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
     for (int band = bands - 1; band >= 0; --band) {
       const power_table table = make_power_table(c, parity, band);
       for (index i = 0; i < m; ++i) {
-        for (index j = 0; j < k; ++j) powers[i * k + j] = table.of[codes[i * code_stride + j]];
+        std::int16_t* const row = powers + i * width;
+        for (index j = 0; j < k; ++j) row[j] = table.of[codes[i * code_stride + j]];
+        std::fill(row + k, row + width, std::int16_t{0});
       }
       if constexpr (std::same_as<Sum, std::int32_t>) {
         REPQUANT_ASSERT(log_product_fits(c, k, max_v));
-        product<Arch>(powers, m, k, v, n, v_stride, k, sums, sum_stride);
+        product<Arch>(powers, m, width, v, n, v_stride, width, sums, sum_stride);
       } else {
         const bool join = band != bands - 1;
         if (join) {
@@ -82,7 +86,7 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
             for (index j = 0; j < n; ++j) sums[i * sum_stride + j] *= 1 << 15;
           }
         }
-        product_wide<Arch>(powers, m, k, v, n, v_stride, k, max_power, max_v, sums, sum_stride, join);
+        product_wide<Arch>(powers, m, width, v, n, v_stride, width, max_power, max_v, sums, sum_stride, join);
       }
     }
   }

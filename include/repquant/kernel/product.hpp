@@ -29,6 +29,10 @@ constexpr index product_chunk(std::int64_t max_a, std::int64_t max_b) noexcept {
   return static_cast<index>(0x7FFFFFFF / largest);
 }
 
+/// `n` values rounded up to a whole number of registers of any architecture: the distance between rows that
+/// products like best, with zeros behind each row of one operand.
+constexpr index padded_row(index n) noexcept { return (n + 31) / 32 * 32; }
+
 /// True where codes 0 .. 255 minus this zero point fit an int16.
 constexpr bool center_fits(std::int32_t zero_point) noexcept {
   return zero_point >= -32512 && zero_point <= 32767;

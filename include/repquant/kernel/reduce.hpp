@@ -35,19 +35,21 @@ inline float over_row(std::span<const float> x, float neutral, Term term, Combin
   std::array<V, lanes / width> held;
   for (V& h : held) h = V(neutral);
 
+  const float* const from = x.data();
+  const std::size_t n = x.size();
   std::size_t i = 0;
-  for (; i + lanes <= x.size(); i += lanes) {
+  for (; n - i >= lanes; i += lanes) {
     for (std::size_t r = 0; r < held.size(); ++r) {
-      held[r] = combine(held[r], term(lane::load<V>(x.data() + i + r * width)));
+      held[r] = combine(held[r], term(lane::load<V>(from + i + r * width)));
     }
   }
   std::array<float, lanes> places{};
-  if (i < x.size()) {
-    for (std::size_t j = i; j < x.size(); ++j) places[j - i] = x[j];
+  if (const std::size_t rest = n - i; rest > 0) {
+    for (std::size_t j = 0; j < rest; ++j) places[j] = from[i + j];
     for (std::size_t r = 0; r < held.size(); ++r) {
       lane::store(places.data() + r * width, term(lane::load<V>(places.data() + r * width)));
     }
-    for (std::size_t j = x.size() - i; j < places.size(); ++j) places[j] = neutral;
+    for (std::size_t j = rest; j < places.size(); ++j) places[j] = neutral;
     for (std::size_t r = 0; r < held.size(); ++r) {
       held[r] = combine(held[r], lane::load<V>(places.data() + r * width));
     }

@@ -32,12 +32,21 @@ bool agrees(const rq::logarithmic<Steps>& codec, const std::vector<std::uint8_t>
     }
   }
   std::vector<std::int16_t> scratch(static_cast<std::size_t>(m * k));
+  // v once as it is, once in padded rows with rubbish behind them
+  const rq::index padded = rq::padded_row(k);
+  std::vector<std::int16_t> padded_v(static_cast<std::size_t>(n * padded), std::int16_t{32767});
+  for (rq::index d = 0; d < n; ++d) std::copy_n(v.data() + d * k, k, padded_v.data() + d * padded);
+  std::vector<std::int16_t> padded_scratch(static_cast<std::size_t>(m * padded));
   const auto run = [&]<class Arch, class Sum>(Arch, Sum) {
     std::vector<Sum> even(static_cast<std::size_t>(m * n), 5);
     std::vector<Sum> odd(even);
     rq::log_product<Arch>(codec, codes.data(), m, k, v.data(), n, k, k, max_v, even.data(), odd.data(), n,
                           scratch);
-    bool good = true;
+    std::vector<Sum> even_padded(even.size(), 5);
+    std::vector<Sum> odd_padded(even.size(), 5);
+    rq::log_product<Arch>(codec, codes.data(), m, k, padded_v.data(), n, padded, k, max_v, even_padded.data(),
+                          odd_padded.data(), n, padded_scratch);
+    bool good = even_padded == even && odd_padded == odd;
     for (std::size_t i = 0; i < even.size(); ++i) {
       good = good && even[i] == want[0][i] && odd[i] == (Steps == 2 ? want[1][i] : 5);
     }
