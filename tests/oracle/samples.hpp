@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// Values of every kind that calibration meets, reproducible on every build: a 64-bit mixer and arithmetic,
-/// no <random> distributions, whose values differ between standard libraries.
+/// Values of every kind that calibration meets: a 64-bit mixer and arithmetic instead of <random>, whose
+/// distributions differ between standard libraries. The same on every build but for last bits.
 #pragma once
 
 #include <cmath>

@@ -219,7 +219,8 @@ class histogram {
     make_room(std::move(names));
     for (std::uint32_t pattern : waiting_) add(pattern, 1);
     waiting_.clear();
-    if (mantissa_bits_ == fewest_mantissa_bits) waiting_.shrink_to_fit();
+    if (mantissa_bits_ == fewest_mantissa_bits)
+      std::vector<std::uint32_t>().swap(waiting_);  // no more joining
   }
   [[nodiscard]] histogram settled() const {
     histogram h = *this;
