@@ -84,10 +84,6 @@ TEST_CASE("product_fits is the exact limit") {
   STATIC_REQUIRE(rq::product_fits(1000000, 0, 255));
   STATIC_REQUIRE(rq::product_chunk(255, 255) == 33025);
   STATIC_REQUIRE(rq::product_chunk(1 << 15, 1 << 15) == 1);
-  STATIC_REQUIRE(rq::center_largest(0) == 255);
-  STATIC_REQUIRE(rq::center_largest(128) == 128);
-  STATIC_REQUIRE(rq::center_largest(-100, 16) == 115);
-  STATIC_REQUIRE(rq::center_largest(300, 16) == 300);
 }
 
 TEST_CASE("products are exact on random shapes, 1 and primes among them") {
@@ -143,43 +139,4 @@ TEST_CASE("an empty sum is zero, and add goes onto what is there") {
   CHECK(acc == 1032);
   rq::product_wide(a, 1, 3, b, 1, 3, 3, 1 << 15, 1 << 15, &acc, 1, true);
   CHECK(acc == 1064);
-}
-
-TEST_CASE("center subtracts the zero point from every code") {
-  std::vector<std::uint8_t> codes(256 + 19);
-  for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::uint8_t>(i);
-  for (std::int32_t z : {0, 7, 128, 255, -1, -32512, 32767}) {
-    REQUIRE(rq::center_fits(z));
-    for (std::size_t n : {std::size_t{0}, std::size_t{1}, std::size_t{31}, std::size_t{256}, codes.size()}) {
-      words wide(n + 1, 99);
-      words scalar(n + 1, 99);
-      rq::center(std::span(codes).first(n), z, std::span(wide).first(n));
-      rq::center<rq::scalar_arch>(std::span(codes).first(n), z, std::span(scalar).first(n));
-      bool good = wide[n] == 99 && scalar == wide;
-      for (std::size_t i = 0; i < n; ++i) good = good && wide[i] == static_cast<int>(codes[i]) - z;
-      CHECK(good);
-    }
-  }
-  CHECK_FALSE(rq::center_fits(-32513));
-  CHECK_FALSE(rq::center_fits(32768));
-}
-
-TEST_CASE("center_transposed turns rows into columns") {
-  for (rq::index rows : {1, 5, 33}) {
-    for (rq::index cols : {1, 16, 37}) {
-      std::vector<std::uint8_t> codes(static_cast<std::size_t>(rows * (cols + 2)));
-      for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::uint8_t>(i * 7);
-      words out(static_cast<std::size_t>(cols * (rows + 1)), 99);
-      rq::center_transposed(codes.data(), rows, cols, cols + 2, 9, out.data(), rows + 1);
-      bool good = true;
-      for (rq::index j = 0; j < cols; ++j) {
-        for (rq::index i = 0; i < rows; ++i) {
-          good = good && out[static_cast<std::size_t>(j * (rows + 1) + i)] ==
-                             codes[static_cast<std::size_t>(i * (cols + 2) + j)] - 9;
-        }
-        good = good && out[static_cast<std::size_t>(j * (rows + 1) + rows)] == 99;
-      }
-      CHECK(good);
-    }
-  }
 }
