@@ -98,7 +98,7 @@ class calibration_stream {
 
   /// The bytes of the model written so far.
   [[nodiscard]] std::vector<std::byte> finish() const {
-    return writer_.finish(0, program_.input_cols(), program_.output, program_.output_cols(), count_rows());
+    return writer_.finish(0, program_.input_cols(), program_.output, program_.output_cols());
   }
 
  private:
@@ -116,17 +116,6 @@ class calibration_stream {
     std::vector<std::int16_t> numbers;
   };
 
-  row_counts count_rows() const {
-    row_counts n;
-    for (const step& s : program_.steps) {
-      if (s.kind == step_kind::prepend_row) ++n.extra;
-      if (s.kind == step_kind::select_row || s.kind == step_kind::mean_rows) n.output = 1;
-      if (s.kind != step_kind::add_rows) continue;
-      const index rows = program_.constants[static_cast<std::size_t>(s.layer)].rows() - n.extra;
-      n.most = n.most == 0 ? rows : std::min(n.most, rows);
-    }
-    return n;
-  }
   const sample& at(index i) const { return samples_[static_cast<std::size_t>(i)]; }
 
   void run_sample(const instruction& s, const packed_weights_buffer& weights, sample& x) const {
@@ -149,9 +138,12 @@ class calibration_stream {
     } else {
       x.codes[out - values].resize(rows, s.cols);
     }
-    for (std::int32_t number : {s.b, s.c, s.out}) bind(number);
-    std::vector<std::byte> scratch(
-        integer_products::scratch_bytes(s, std::max(rows, file[static_cast<std::size_t>(s.a)].rows)));
+    index most = rows;
+    for (std::int32_t number : {s.a, s.b, s.c, s.out}) {
+      bind(number);
+      if (number >= 0) most = std::max(most, file[static_cast<std::size_t>(number)].rows);
+    }
+    std::vector<std::byte> scratch(integer_products::scratch_bytes(s, most));
     integer_products products{weights.numbers, scratch};
     execute(s, writer_.constants(), file, products);
   }

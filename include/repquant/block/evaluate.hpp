@@ -6,6 +6,7 @@
 #include <repquant/block/program.hpp>
 #include <repquant/infer/softmax.hpp>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -39,13 +40,20 @@ inline failure check_input(const program& p, shape input, std::string_view place
       return {errc::shape_mismatch, std::string(place) + ": tokens of a sum", r,
               rows[static_cast<std::size_t>(s.b)]};
     }
+    if (s.kind == step_kind::attention &&
+        rows[static_cast<std::size_t>(s.b)] != rows[static_cast<std::size_t>(s.c)]) {
+      return {errc::shape_mismatch, s.path + ".v: tokens", rows[static_cast<std::size_t>(s.c)],
+              rows[static_cast<std::size_t>(s.b)]};
+    }
   }
   return {};
 }
 
 /// softmax(q k^T scale) v in float.
 ///
-/// Shapes    q [tokens x heads d], k and v [keys x kv_heads d], result as q
+/// Shapes    q [tokens x heads d], k and v [keys x kv_heads d], result as q; a token that sees no key
+/// (causal,
+///           fewer keys than tokens) gives 0
 inline matrix<> attend(const attention_options& o, matrix_view q, matrix_view k, matrix_view v) {
   const index d = q.cols() / o.heads;
   matrix<> out(q.rows(), q.cols());
@@ -55,7 +63,7 @@ inline matrix<> attend(const attention_options& o, matrix_view q, matrix_view k,
         q.eigen().middleCols(h * d, d) * k.eigen().middleCols(g * d, d).transpose();  // [tokens x keys]
     s *= o.scale;
     for (index i = 0; i < s.rows(); ++i) {
-      const index keys = o.causal ? i + 1 + s.cols() - s.rows() : s.cols();
+      const index keys = o.causal ? std::clamp(i + 1 + s.cols() - s.rows(), index{0}, s.cols()) : s.cols();
       const auto n = static_cast<std::size_t>(keys);
       softmax_row(std::span<const float>{s.row(i).data(), n}, std::span<float>{s.row(i).data(), n});
       s.row(i).tail(s.cols() - keys).setZero();

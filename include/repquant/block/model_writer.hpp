@@ -11,13 +11,6 @@
 
 namespace repquant {
 
-/// How the number of tokens changes on the way through a model.
-struct row_counts {
-  index extra = 0;   ///< rows that are put in front of the input
-  index most = 0;    ///< most input rows, 0 for any number
-  index output = 0;  ///< rows of the result, 0 where it has as many as the input and the extra ones
-};
-
 /// Builds the saved form of a model. Registers may be numbered freely while writing: finish() renumbers
 /// them so that values that do not live at the same time share one.
 class model_writer {
@@ -49,9 +42,10 @@ class model_writer {
 
   [[nodiscard]] std::span<const std::byte> constants() const noexcept { return constants_; }
 
-  /// The bytes of the model. `input` is the register that holds the input, `output` the result.
+  /// The bytes of the model. `input` is the register that holds the input, `output` the result. What
+  /// follow() finds wrong with the instructions, model_view::open will say.
   [[nodiscard]] std::vector<std::byte> finish(std::int32_t input, index input_cols, std::int32_t output,
-                                              index output_cols, row_counts rows) const {
+                                              index output_cols) const {
     std::vector<instruction> code = instructions_;
     const std::vector<std::int32_t> widths = share_registers(code, input, input_cols, output);
     model_header h;
@@ -62,9 +56,12 @@ class model_writer {
     h.input_cols = static_cast<std::int32_t>(input_cols);
     h.output_cols = static_cast<std::int32_t>(output_cols);
     h.output = output;
-    h.extra_rows = static_cast<std::int32_t>(rows.extra);
-    h.max_rows = static_cast<std::int32_t>(rows.most);
-    h.output_rows = static_cast<std::int32_t>(rows.output);
+    model_rows rows;
+    static_cast<void>(follow(code, h.registers, h.input_cols, h.output, h.output_cols, rows));
+    h.extra_rows = rows.extra;
+    h.min_rows = rows.least;
+    h.max_rows = rows.most;
+    h.output_rows = rows.output;
     std::vector<std::byte> bytes(sizeof h);
     const auto append = [&](auto numbers) {
       const auto b = std::as_bytes(std::span(numbers));
@@ -76,7 +73,7 @@ class model_writer {
     append(std::span<const site_record>(sites_));
     append(std::span<const std::byte>(constants_));
     h.total_bytes = bytes.size();
-    h.checksum = checksum(std::span<const std::byte>(bytes).subspan(sizeof h));
+    h.checksum = checksum(h, std::span<const std::byte>(bytes).subspan(sizeof h));
     std::memcpy(bytes.data(), &h, sizeof h);
     return bytes;
   }

@@ -41,7 +41,7 @@ void for_each_head(const instruction& s, const matrix<std::uint8_t>& q, const ma
     const matrix<double> sums = a * b.transpose();  // [tokens x keys], exact integers
     matrix<> p = matrix<>::Zero(sums.rows(), sums.cols());
     for (index i = 0; i < p.rows(); ++i) {
-      const index visible = s.flag != 0 ? i + 1 + p.cols() - p.rows() : p.cols();
+      const index visible = head_of(s, p.rows(), p.cols()).visible(i);
       for (index j = 0; j < visible; ++j) p(i, j) = lane::mul(static_cast<float>(sums(i, j)), s.m_score);
       const std::span<float> row(p.row(i).data(), static_cast<std::size_t>(visible));
       softmax_row(std::span<const float>(row), row);
@@ -67,7 +67,7 @@ double probability_error(const instruction& s, const probability_code& code,
       matrix<double> error(p.rows(), p.cols());
       code.visit([&](const auto& codec, const auto& params) {
         for (index r = 0; r < p.rows(); ++r) {
-          const index visible = s.flag != 0 ? r + 1 + p.cols() - p.rows() : p.cols();
+          const index visible = head_of(s, p.rows(), p.cols()).visible(r);
           for (index c = 0; c < p.cols(); ++c) {
             error(r, c) = c < visible
                               ? static_cast<double>(codec.decode(codec.encode(p(r, c), params), params)) -
@@ -104,7 +104,7 @@ result<instruction> choose_probabilities(const instruction& scores, const std::s
     detail::for_each_head(
         scores, stream.codes(i, scores.a), stream.codes(i, scores.b), [&](index, const matrix<>& p) {
           for (index r = 0; r < p.rows(); ++r) {
-            const index visible = scores.flag != 0 ? r + 1 + p.cols() - p.rows() : p.cols();
+            const index visible = head_of(scores, p.rows(), p.cols()).visible(r);
             parts[static_cast<std::size_t>(i)].observe({p.row(r).data(), static_cast<std::size_t>(visible)});
           }
         });

@@ -64,7 +64,6 @@ struct program {
   std::vector<step> steps;
   std::vector<index> value_cols;    ///< columns of each value
   std::vector<linear> linears;      ///< one per linear step: calls of a shared layer get their own copy
-  std::vector<int> linear_source;   ///< equal numbers: the same layer of the user, called again
   std::vector<any_norm> norms;      ///< one per norm step
   std::vector<matrix<>> constants;  ///< class tokens, position tables
   int output = -1;

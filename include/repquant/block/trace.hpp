@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <string>
 #include <utility>
 
@@ -29,7 +28,8 @@ namespace repquant {
 ///           visited once only; a layer that is called again gets another scope and with it activation
 ///           parameters of its own.
 /// Errors    the first one is kept and returned by finish(): shape_mismatch (columns that do not fit a
-///           layer), duplicate_site, bad_option, and what check() of a layer finds. Operations after an
+///           layer), duplicate_site, bad_option (also a value that this trace did not give), and what check()
+///           of a layer finds. Operations after an
 ///           error are recorded as if nothing had happened, so that a block needs no error handling.
 /// Lifetime  layers are copied; a block may go away after the trace.
 class trace {
@@ -66,8 +66,6 @@ class trace {
     if (failure f = check(layer, s.path)) fail(f);
     want_cols(s.path, x, layer.in());
     s.layer = static_cast<int>(program_.linears.size());
-    const auto known = sources_.try_emplace(&layer, static_cast<int>(sources_.size()));
-    program_.linear_source.push_back(known.first->second);
     program_.linears.push_back(layer);
     return last();
   }
@@ -143,7 +141,8 @@ class trace {
   /// The recorded program that ends in `output`, or the first error.
   result<program> finish(value output) && {
     if (failure_) return failure_;
-    if (output.id <= 0) return failure{errc::empty, "trace: the block recorded no step", output.id, 1};
+    if (output.id == 0) return failure{errc::empty, "trace: the block recorded no step", output.id, 1};
+    if (failure f = check_value(output)) return f;
     program_.output = output.id;
     return std::move(program_);
   }
@@ -158,6 +157,10 @@ class trace {
                                     [&](const step& other) { return other.path == s.path; });
       if (seen) fail({errc::duplicate_site, s.path, 2, 1});
     }
+    const bool two = kind == step_kind::add || kind == step_kind::multiply || kind == step_kind::attention;
+    fail(check_value(a));
+    if (two) fail(check_value(b));
+    if (kind == step_kind::attention) fail(check_value(c));
     s.out = static_cast<int>(program_.value_cols.size());
     s.a = a.id;
     s.b = b.id;
@@ -165,6 +168,12 @@ class trace {
     program_.value_cols.push_back(cols);
     program_.steps.push_back(std::move(s));
     return program_.steps.back();
+  }
+  /// Nothing, or that a value is not one of this trace.
+  [[nodiscard]] failure check_value(value v) const {
+    const auto n = static_cast<int>(program_.value_cols.size());
+    const bool known = v.id >= 0 && v.id < n && v.cols == program_.value_cols[static_cast<std::size_t>(v.id)];
+    return known ? failure{} : failure{errc::bad_option, "trace: a value of another trace, or none", v.id, n};
   }
   value last() const {
     return {static_cast<int>(program_.value_cols.size()) - 1, program_.value_cols.back()};
@@ -184,7 +193,6 @@ class trace {
 
   program program_;
   std::string prefix_;
-  std::map<const void*, int> sources_;
   failure failure_;
 };
 

@@ -56,17 +56,20 @@ class engine {
 
   [[nodiscard]] const model_view& model() const noexcept { return model_; }
 
-  /// Nothing, or why a sequence of `rows` tokens cannot run: no token, more than the model has positions.
+  /// Nothing, or why a sequence of `rows` tokens cannot run: no token, fewer than the row that the model
+  /// picks, more than it has positions.
   [[nodiscard]] failure check_rows(index rows) const noexcept {
     const index most = model_.header().max_rows;
+    const index least = model_.header().min_rows;
     if (rows < 1) return {errc::empty, "engine: rows", rows, 1};
+    if (rows < least) return {errc::shape_mismatch, "engine: rows", rows, least};
     if (most > 0 && rows > most) return {errc::shape_mismatch, "engine: rows", rows, most};
     return {};
   }
   /// Rows of the result for an input of `rows` tokens.
   [[nodiscard]] index output_rows(index rows) const noexcept {
-    const index fixed = model_.header().output_rows;
-    return fixed > 0 ? fixed : rows + model_.header().extra_rows;
+    const index n = model_.header().output_rows;
+    return n < 0 ? -n : rows + n;
   }
   /// Bytes of workspace for a sequence of `rows` tokens, with products of the given kind.
   template<class Products = integer_products>
@@ -79,7 +82,7 @@ class engine {
   /// Shapes    x [rows x input_cols] contiguous, out [output_rows(rows) x output_cols]
   /// Requires  prepare and check_rows said nothing; the workspace is large enough and starts on a multiple of
   ///           64 for speed, of 8 for correctness
-  /// Errors    none. NaN in x gives the codes that DESIGN states, never undefined behaviour
+  /// Errors    none. NaN in x gives the codes that the codecs state for it, never undefined behaviour
   /// Cost      the model's; no heap
   template<class Arch = default_arch, class Products = integer_products, class Sink = no_sink>
   void run(const float* x, index rows, std::span<float> out, std::span<std::byte> workspace,

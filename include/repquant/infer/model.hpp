@@ -6,7 +6,7 @@
 
 #include <repquant/core/failure.hpp>
 #include <repquant/core/shape.hpp>
-#include <repquant/infer/model_format.hpp>
+#include <repquant/infer/model_flow.hpp>
 
 #include <cstring>
 #include <string_view>
@@ -16,11 +16,12 @@ namespace repquant {
 /// A checked look at a saved model. Does not own the bytes.
 class model_view {
  public:
-  /// Checks everything that running relies on: magic, version, sizes, checksum, and every register
-  /// number, offset and width.
+  /// Checks everything that running relies on: magic, version, sizes, checksum, every register number,
+  /// offset, width and setting, and, by a walk through the instructions, what they find in the registers.
   ///
   /// Requires  bytes on a multiple of 8, alive and unchanged while the view is used
-  /// Errors    bad_format (place says which part), bad_checksum, shape_mismatch (truncated)
+  /// Errors    bad_format (place says which part), bad_checksum, bad_bits, empty, shape_mismatch (truncated,
+  ///           or what follow says), too_large (registers)
   /// Cost      one pass over the bytes
   static failure open(std::span<const std::byte> bytes, model_view& view) noexcept;
 
@@ -44,6 +45,7 @@ class model_view {
  private:
   friend class model_writer;
   failure check_instruction(std::size_t i) const noexcept;
+  failure check_numbers(const instruction& s, std::int64_t at) const noexcept;
   model_header header_;
   std::span<const instruction> instructions_;
   std::span<const std::int32_t> row_bytes_;
@@ -83,44 +85,31 @@ inline failure model_view::check_instruction(std::size_t i) const noexcept {
   if (s.cols < 1 || s.inner < 0) return {errc::bad_format, "model: columns of instruction", at, s.cols};
   if (s.kind == opcode::linear && s.inner < 1)
     return {errc::bad_format, "model: inner size of instruction", at, 1};
-  // registers: operands and results exist and are wide enough for what is written to them
+  // registers exist, and results are wide enough; what operands hold, follow() says
   const auto registers = static_cast<std::int32_t>(row_bytes_.size());
-  const int operands = s.kind == opcode::attention                           ? 3
-                       : s.kind == opcode::add || s.kind == opcode::multiply ? 2
-                                                                             : 1;
-  const std::int32_t numbers[] = {s.a, s.b, s.c};
-  for (int k = 0; k < operands; ++k) {
-    if (numbers[k] < 0 || numbers[k] >= registers) {
-      return {errc::bad_format, "model: operand register of instruction", at, numbers[k]};
+  const std::int32_t operands[] = {s.a, s.b, s.c};
+  for (int k = 0; k < operand_count(s.kind); ++k) {
+    if (operands[k] < 0 || operands[k] >= registers) {
+      return {errc::bad_format, "model: operand register of instruction", at, operands[k]};
     }
   }
   if (s.out < 0 || s.out >= registers)
     return {errc::bad_format, "model: result register of instruction", at, s.out};
-  const auto width = [&](std::int32_t r) {
-    return static_cast<std::int64_t>(row_bytes_[static_cast<std::size_t>(r)]);
-  };
+  const std::int64_t width = row_bytes_[static_cast<std::size_t>(s.out)];
   const std::int64_t result_bytes = static_cast<std::int64_t>(s.cols) * (s.kind == opcode::encode ? 1 : 4);
-  if (width(s.out) < result_bytes)
-    return {errc::bad_format, "model: width of a result", width(s.out), result_bytes};
+  if (width < result_bytes) return {errc::bad_format, "model: width of a result", width, result_bytes};
   if (s.kind == opcode::attention) {
     const std::int64_t d = s.inner;
     if (s.heads < 1 || s.kv_heads < 1 || s.heads % s.kv_heads != 0 || d < 1 || d * s.heads != s.cols) {
       return {errc::bad_format, "model: heads of instruction", at, s.heads};
     }
-    if (width(s.a) < s.cols || width(s.b) < d * s.kv_heads || width(s.c) < d * s.kv_heads) {
-      return {errc::bad_format, "model: width of an attention operand", width(s.b), d * s.kv_heads};
-    }
     if (s.probability > probability_kind::as_log_sqrt2 || s.probability_bits < 2 || s.probability_bits > 8 ||
         s.probability_zero_rule > 1 || s.probability_depth > 30) {
       return {errc::bad_format, "model: probability code of instruction", at, s.probability_bits};
     }
-  } else {
-    const std::int64_t need =
-        s.kind == opcode::linear ? s.inner : result_bytes * (s.kind == opcode::encode ? 4 : 1);
-    for (int k = 0; k < operands; ++k) {
-      if (width(numbers[k]) < need)
-        return {errc::bad_format, "model: width of an operand", width(numbers[k]), need};
-    }
+  }
+  if (s.kind == opcode::activate && s.function > 3) {
+    return {errc::bad_format, "model: function of instruction", at, s.function};
   }
   const bool coded = s.kind == opcode::encode || s.kind == opcode::linear;
   if (coded && (s.bits < 2 || s.bits > 8)) return {errc::bad_bits, "model: bits of instruction", s.bits, 8};
@@ -138,7 +127,24 @@ inline failure model_view::check_instruction(std::size_t i) const noexcept {
       return {errc::bad_format, "model: constants of instruction", at, static_cast<std::int64_t>(s.data[k])};
     }
   }
-  return {};
+  return check_numbers(s, at);
+}
+
+/// Zero points beyond what uniform::fit gives would overflow integer arithmetic.
+inline failure model_view::check_numbers(const instruction& s, std::int64_t at) const noexcept {
+  constexpr std::int32_t most = 1 << 22;
+  const auto fits = [](std::int32_t zero) { return zero >= -most && zero <= most; };
+  bool good = fits(s.zero_a) && fits(s.zero_b) && fits(s.zero_c) && fits(s.probability_zero);
+  if (s.kind == opcode::linear) {
+    for (std::int32_t z : numbers<std::int32_t>(s.data[1], static_cast<std::size_t>(s.cols)))
+      good = good && fits(z);
+  }
+  if (s.kind == opcode::encode) {  // pairs of a scale and a zero point
+    const std::size_t sets = s.per_column != 0 ? static_cast<std::size_t>(s.cols) : 1;
+    const auto pairs = numbers<std::int32_t>(s.data[0], 2 * sets);
+    for (std::size_t k = 1; k < pairs.size(); k += 2) good = good && fits(pairs[k]);
+  }
+  return good ? failure{} : failure{errc::bad_format, "model: zero point of instruction", at, most};
 }
 
 inline failure model_view::open(std::span<const std::byte> bytes, model_view& view) noexcept {
@@ -167,7 +173,7 @@ inline failure model_view::open(std::span<const std::byte> bytes, model_view& vi
   if (sum != bytes.size() || h.constants % 8 != 0) {
     return {errc::shape_mismatch, "model: parts", static_cast<std::int64_t>(sum), size};
   }
-  if (checksum(bytes.subspan(sizeof(model_header))) != h.checksum) {
+  if (checksum(h, bytes.subspan(sizeof(model_header))) != h.checksum) {
     return {errc::bad_checksum, "model: checksum", 0, static_cast<std::int64_t>(h.checksum)};
   }
   const std::byte* p = bytes.data() + sizeof(model_header);
@@ -180,8 +186,7 @@ inline failure model_view::open(std::span<const std::byte> bytes, model_view& vi
   v.constants_ = {p, h.constants};
   if (h.registers < 1 || h.instructions < 1) return {errc::empty, "model: instructions", h.instructions, 1};
   if (h.output < 0 || static_cast<std::uint32_t>(h.output) >= h.registers || h.input_cols < 1 ||
-      h.output_cols < 1 || v.row_bytes_[0] < 4 * h.input_cols ||
-      v.row_bytes_[static_cast<std::size_t>(h.output)] < 4 * h.output_cols || h.extra_rows < 0) {
+      h.output_cols < 1 || v.row_bytes_[0] < std::int64_t{4} * h.input_cols) {
     return {errc::bad_format, "model: header", h.output, h.input_cols};
   }
   for (std::int32_t width : v.row_bytes_) {
@@ -195,6 +200,11 @@ inline failure model_view::open(std::span<const std::byte> bytes, model_view& vi
   }
   for (std::size_t i = 0; i < v.instructions_.size(); ++i) {
     if (failure f = v.check_instruction(i)) return f;
+  }
+  model_rows rows;
+  if (failure f = follow(v.instructions_, h.registers, h.input_cols, h.output, h.output_cols, rows)) return f;
+  if (rows != model_rows{h.extra_rows, h.min_rows, h.max_rows, h.output_rows}) {
+    return {errc::bad_format, "model: rows in the header", h.output_rows, rows.output};
   }
   view = v;
   return {};

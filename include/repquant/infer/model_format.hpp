@@ -6,8 +6,8 @@
 ///   header | instructions | register widths | sites | constants
 ///
 /// Codes are stored canonically, one byte each, so that a model is the same on every machine; packing
-/// for an instruction set is the engine's business (infer/engine.hpp). The checksum is FNV-1a over
-/// everything behind the header.
+/// for an instruction set is the engine's business (infer/engine.hpp). The checksum is FNV-1a over all
+/// bytes, its own taken as zero.
 #pragma once
 
 #include <repquant/infer/probability_kind.hpp>
@@ -113,17 +113,24 @@ struct model_header {
   std::int32_t input_cols = 0;
   std::int32_t output_cols = 0;
   std::int32_t output = 0;       ///< register of the result
-  std::int32_t extra_rows = 0;   ///< rows that the model puts in front of its input
+  std::int32_t extra_rows = 0;   ///< most rows that any register holds beyond those of the input
+  std::int32_t min_rows = 1;     ///< least input rows it can run
   std::int32_t max_rows = 0;     ///< most input rows it can run, 0 for any number
-  std::int32_t output_rows = 0;  ///< rows of the result, 0 where it has rows + extra_rows
+  std::int32_t output_rows = 0;  ///< rows of the result: n >= 0 is n more than the input, n < 0 exactly -n
+  std::int32_t reserved = 0;
 };
-static_assert(sizeof(model_header) == 64);
+static_assert(sizeof(model_header) == 72);
 
-/// FNV-1a, 64 bits.
-constexpr std::uint64_t checksum(std::span<const std::byte> bytes) noexcept {
-  std::uint64_t h = 14695981039346656037ULL;
+/// FNV-1a, 64 bits, going on from `h`.
+constexpr std::uint64_t checksum(std::span<const std::byte> bytes,
+                                 std::uint64_t h = 14695981039346656037ULL) noexcept {
   for (std::byte b : bytes) h = (h ^ static_cast<std::uint64_t>(b)) * 1099511628211ULL;
   return h;
+}
+/// The checksum of a model: of its header, with the checksum as zero, and all that follows it.
+inline std::uint64_t checksum(model_header h, std::span<const std::byte> rest) noexcept {
+  h.checksum = 0;
+  return checksum(rest, checksum(std::as_bytes(std::span<const model_header>(&h, 1))));
 }
 
 }  // namespace repquant
