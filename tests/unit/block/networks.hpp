@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+/// What the tests of whole models share: blocks written as lambdas, layers and samples with random numbers,
+/// and quantization behind plain functions, so that the large templates are compiled once (recipe_test.cpp).
+#pragma once
+
+#include <repquant/block.hpp>
+#include <repquant/parallel/threads.hpp>
+
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace networks {
+
+namespace rq = repquant;
+
+/// A block from a function.
+struct block {
+  std::function<rq::value(rq::trace&, rq::value)> steps;
+  rq::value forward(rq::trace& t, rq::value x) const { return steps(t, x); }
+};
+
+/// The executor inline_executor where count is 1, threads{count} otherwise.
+struct executor {
+  int count = 1;
+  template<class F>
+  void operator()(rq::index n, const F& f) const {
+    if (count == 1) {
+      rq::inline_executor{}(n, f);
+    } else {
+      rq::threads{.count = count}(n, f);
+    }
+  }
+};
+
+using samples = std::vector<rq::matrix<>>;
+
+rq::result<rq::quantized_model> quantize(const rq::program& p, const samples& x, const rq::naive_recipe& r,
+                                         executor exec = {});
+rq::result<rq::quantized_model> quantize(const rq::program& p, const samples& x, const rq::repq_recipe& r,
+                                         executor exec = {});
+rq::result<rq::quantized_model> quantize(const rq::program& p, const samples& x, const rq::repquant_recipe& r,
+                                         executor exec = {});
+/// quantize_block itself, with the recipe that has every part.
+rq::result<rq::quantized_model> quantize_block(const block& b, const samples& x, const rq::repquant_recipe& r,
+                                               const rq::progress_callback& progress = {});
+
+/// The recipe of that name, "naive", "repq" or "repquant", at these widths.
+inline rq::result<rq::quantized_model> quantize(const rq::program& p, const samples& x,
+                                                const std::string& name, int weight_bits, int activation_bits,
+                                                executor exec = {}) {
+  if (name == "naive")
+    return quantize(p, x, rq::with_bits(rq::naive_recipe{}, weight_bits, activation_bits), exec);
+  if (name == "repq")
+    return quantize(p, x, rq::with_bits(rq::repq_recipe{}, weight_bits, activation_bits), exec);
+  return quantize(p, x, rq::with_bits(rq::repquant_recipe{}, weight_bits, activation_bits), exec);
+}
+
+inline rq::matrix<> random_matrix(rq::index rows, rq::index cols, float deviation, unsigned seed) {
+  std::mt19937 engine(seed);
+  std::normal_distribution<float> normal(0, deviation);
+  rq::matrix<> m(rows, cols);
+  for (rq::index i = 0; i < m.size(); ++i) m.data()[i] = normal(engine);
+  return m;
+}
+
+/// A layer whose outputs are about as large as its inputs.
+inline rq::linear random_linear(rq::index out, rq::index in, unsigned seed, bool bias = true) {
+  rq::linear l{random_matrix(out, in, 1 / std::sqrt(static_cast<float>(in)), seed), {}};
+  if (bias) l.bias = random_matrix(out, 1, 0.1F, seed + 1000).col(0);
+  return l;
+}
+
+/// A norm whose channels differ in size by `ratio` (geometrically), with shifts of up to their size.
+inline rq::layer_norm random_norm(rq::index channels, unsigned seed, float ratio = 4) {
+  const rq::matrix<> r = random_matrix(2, channels, 1, seed);
+  rq::layer_norm n{rq::column<>(channels), rq::column<>(channels)};
+  for (rq::index i = 0; i < channels; ++i) {
+    const float size =
+        std::pow(ratio, static_cast<float>(i * 7 % channels) / static_cast<float>(channels - 1) - 0.5F);
+    n.gamma(i) = size * (1 + 0.2F * r(0, i));
+    n.beta(i) = size * 0.5F * r(1, i);
+  }
+  return n;
+}
+
+/// Token sequences that a few directions explain, as those of a transformer.
+inline samples random_samples(std::size_t count, rq::index tokens, rq::index cols, unsigned seed) {
+  const rq::matrix<> mix = random_matrix(4, cols, 1, seed);
+  samples all;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto number = static_cast<unsigned>(i);
+    all.push_back(random_matrix(tokens, 4, 0.5F, seed + 17 * number + 1) * mix +
+                  random_matrix(tokens, cols, 0.3F, seed + 17 * number + 2));
+  }
+  return all;
+}
+
+/// A pre-norm encoder block with random weights.
+inline rq::encoder_block random_encoder(rq::index dim, rq::index hidden, rq::index heads, unsigned seed) {
+  rq::encoder_block b;
+  b.norm1 = random_norm(dim, seed);
+  b.q = random_linear(dim, dim, seed + 1);
+  b.k = random_linear(dim, dim, seed + 2);
+  b.v = random_linear(dim, dim, seed + 3);
+  b.out = random_linear(dim, dim, seed + 4);
+  b.norm2 = random_norm(dim, seed + 5);
+  b.fc1 = random_linear(hidden, dim, seed + 6);
+  b.fc2 = random_linear(dim, hidden, seed + 7);
+  b.heads.heads = heads;
+  return b;
+}
+
+/// All codes that a run makes, with their sites, in order.
+struct recorded_codes {
+  std::vector<std::uint8_t> codes;
+  std::vector<std::int32_t> sites;
+
+  auto sink() {
+    return [this](std::int32_t site, const std::uint8_t* q, rq::index rows, rq::index cols) {
+      codes.insert(codes.end(), q, q + rows * cols);
+      sites.insert(sites.end(), static_cast<std::size_t>(rows * cols), site);
+    };
+  }
+  friend bool operator==(const recorded_codes&, const recorded_codes&) = default;
+};
+
+/// 10 log10 of signal over noise, in dB, for the tokens of all samples.
+inline double decibels(const samples& reference, const samples& quantized) {
+  double signal = 0;
+  double noise = 0;
+  for (std::size_t i = 0; i < reference.size(); ++i) {
+    signal += reference[i].cast<double>().squaredNorm();
+    noise += (reference[i].cast<double>() - quantized[i].cast<double>()).squaredNorm();
+  }
+  return 10 * std::log10(signal / noise);
+}
+
+}  // namespace networks

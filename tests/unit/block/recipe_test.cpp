@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+#include "catch.hpp"
+#include "networks.hpp"
+
+namespace rq = repquant;
+
+namespace networks {
+
+rq::result<rq::quantized_model> quantize(const rq::program& p, const samples& x, const rq::naive_recipe& r,
+                                         executor exec) {
+  return rq::quantize_program(p, x, r, exec);
+}
+rq::result<rq::quantized_model> quantize(const rq::program& p, const samples& x, const rq::repq_recipe& r,
+                                         executor exec) {
+  return rq::quantize_program(p, x, r, exec);
+}
+rq::result<rq::quantized_model> quantize(const rq::program& p, const samples& x, const rq::repquant_recipe& r,
+                                         executor exec) {
+  return rq::quantize_program(p, x, r, exec);
+}
+rq::result<rq::quantized_model> quantize_block(const block& b, const samples& x, const rq::repquant_recipe& r,
+                                               const rq::progress_callback& progress) {
+  return rq::quantize_block(b, x, r, executor{}, progress);
+}
+
+}  // namespace networks
+
+namespace {
+
+rq::program encoder() { return rq::record(networks::random_encoder(16, 32, 2, 3), 16).value(); }
+
+}  // namespace
+
+TEST_CASE("with_bits sets both widths and keeps the rest", "[block]") {
+  rq::repquant_recipe before;
+  before.input_bits = 7;
+  before.weight.symmetric = true;
+  const rq::repquant_recipe after = rq::with_bits(before, 3, 5);
+  CHECK(after.weight.bits == 3);
+  CHECK(after.activation.bits == 5);
+  CHECK(after.weight.symmetric);
+  CHECK(after.input_bits == 7);
+  CHECK(after.correct_bias);
+}
+
+TEST_CASE("a recipe out of range is refused with the setting's name", "[block]") {
+  const rq::program p = encoder();
+  const networks::samples x = networks::random_samples(2, 4, 16, 5);
+  const auto refused = [&](auto change) {
+    rq::repquant_recipe r;
+    change(r);
+    const auto m = networks::quantize(p, x, r);
+    REQUIRE_FALSE(m);
+    return m.error();
+  };
+  for (int bits : {-1, 1, 9, 16}) {
+    rq::failure f = refused([&](auto& r) { r.weight.bits = bits; });
+    CHECK(f.code == rq::errc::bad_bits);
+    CHECK(std::string(f.where) == "recipe: weight");
+    CHECK(f.got == bits);
+    f = refused([&](auto& r) { r.activation.bits = bits; });
+    CHECK(std::string(f.where) == "recipe: activation");
+    f = refused([&](auto& r) { r.input_bits = bits; });
+    CHECK(std::string(f.where) == "recipe: input_bits");
+    f = refused([&](auto& r) { r.overrides.push_back({"attn.query", bits}); });
+    CHECK(f.code == rq::errc::bad_bits);
+    CHECK(std::string(f.where) == "attn.query");
+  }
+  rq::failure f = refused([](auto& r) { r.overrides.push_back({"attn.qury", 4}); });
+  CHECK(f.code == rq::errc::unknown_site);
+  CHECK(std::string(f.where) == "attn.qury");
+  f = refused([](auto& r) { r.probability = {}; });
+  CHECK(f.code == rq::errc::bad_option);
+  f = refused([](auto& r) { r.probability_depth = 31; });
+  CHECK(f.code == rq::errc::bad_option);
+  CHECK(f.got == 31);
+  f = refused([](auto& r) { r.solver.damping = -1; });
+  CHECK(f.code == rq::errc::bad_option);
+  CHECK(std::string(f.where).find("attn.q") == 0);  // the first layer that asks for it
+}
+
+TEST_CASE("the widths of a report are those of the recipe and its overrides", "[block]") {
+  rq::repquant_recipe r = rq::with_bits(rq::repquant_recipe{}, 4, 5);
+  r.input_bits = 7;
+  r.overrides = {{"attn.probabilities", 3}, {"fc2.in", 8}, {"ln2.out", 6}};
+  networks::block b{[](rq::trace& t, rq::value x) {
+    return networks::random_encoder(16, 32, 2, 3)
+        .forward(t, t.linear("embed", networks::random_linear(16, 8, 1), x));
+  }};
+  const auto m = networks::quantize_block(b, networks::random_samples(3, 6, 8, 5), r);
+  REQUIRE(m);
+  const std::vector<std::pair<std::string, int>> expected{
+      {"input", 7},       {"ln1.out", 5},    {"attn.query", 5},
+      {"attn.key", 5},    {"attn.value", 5}, {"attn.probabilities", 3},
+      {"attn.out.in", 5}, {"ln2.out", 6},    {"fc2.in", 8}};
+  REQUIRE(m->report().sites.size() == expected.size());
+  REQUIRE(m->view().sites().size() == expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    CAPTURE(expected[i].first);
+    CHECK(m->report().sites[i].path == expected[i].first);
+    CHECK(m->report().sites[i].bits == expected[i].second);
+    CHECK(m->view().path(m->view().sites()[i]) == expected[i].first);  // the saved form says the same
+    CHECK(m->view().sites()[i].bits == expected[i].second);
+    CHECK(m->view().sites()[i].role == m->report().sites[i].role);
+  }
+  REQUIRE(m->report().weights.size() == 7);
+  for (const rq::weight_report& w : m->report().weights) CHECK(w.bits == 4);
+  // no code beyond its width
+  networks::recorded_codes seen;
+  REQUIRE(m->run(networks::random_samples(1, 6, 8, 9)[0], seen.sink()));
+  for (std::size_t i = 0; i < seen.codes.size(); ++i) {
+    const int bits = expected[static_cast<std::size_t>(seen.sites[i])].second;
+    if (seen.codes[i] >= 1 << bits) FAIL(expected[static_cast<std::size_t>(seen.sites[i])].first);
+  }
+}
