@@ -172,10 +172,12 @@ inline std::size_t unpack_neon(const std::uint8_t* bytes, std::size_t n, std::ui
   for (; i + 16 * per_byte <= n; i += 16 * per_byte) {
     const uint8x16_t v = vld1q_u8(bytes + i / per_byte);
     if constexpr (Bits == 4) {
-      vst2q_u8(codes + i, uint8x16x2_t{{vandq_u8(v, kept), vshrq_n_u8(v, 4)}});
+      const uint8x16x2_t split = {{vandq_u8(v, kept), vshrq_n_u8(v, 4)}};
+      vst2q_u8(codes + i, split);
     } else {
-      vst4q_u8(codes + i, uint8x16x4_t{{vandq_u8(v, kept), vandq_u8(vshrq_n_u8(v, 2), kept),
-                                        vandq_u8(vshrq_n_u8(v, 4), kept), vshrq_n_u8(v, 6)}});
+      const uint8x16x4_t split = {{vandq_u8(v, kept), vandq_u8(vshrq_n_u8(v, 2), kept),
+                                   vandq_u8(vshrq_n_u8(v, 4), kept), vshrq_n_u8(v, 6)}};
+      vst4q_u8(codes + i, split);
     }
   }
   return i;
