@@ -14,6 +14,8 @@ BANNED = re.compile(r"(?<![A-Za-z0-9])(utils?|helpers?|impl2|misc|tmp2|foo|stuff
 DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)", re.MULTILINE)
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"", re.DOTALL)
 LEFT_OVER = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
+# CTest would split such a name in two and run neither: the test would pass without being run.
+SPLIT_TEST = re.compile(r'TEST_CASE\((?:"[^"]*"\s*)*"[^"]*;[^"]*"')
 PRIVATE = re.compile(r"(?<![\w.}])/(home|root|work|Users|mnt)/\w")
 ISA = re.compile(r"(sse|avx|vnni|neon|dotprod|i8mm|sve)")
 
@@ -50,6 +52,8 @@ def check_text(path, text):
     if suffix in SOURCES:
         names = COMMENT.sub("", text)
         complaints += [f"{path}: name '{m}'" for m in sorted(set(re.findall(r"\b(?:my_\w+|\w*impl2\b|namespace\s+(?:utils?|helpers?|misc))", names)))]
+    if path.startswith("tests/unit/"):
+        complaints += [f"{path}: a semicolon in {m.group(0)}" for m in SPLIT_TEST.finditer(text)]
     complaints += [f"{path}: '{m}' left over" for m in sorted(set(LEFT_OVER.findall(text)))]
     complaints += [f"{path}: a path of one machine: {m.group(0)}..." for m in PRIVATE.finditer(text)]
     return complaints
@@ -70,6 +74,7 @@ def self_test():
         (check_text, "codec/a.hpp", head.replace("///", "//")),
         (check_text, "codec/utils.hpp", head),
         (check_text, "codec/a.hpp", head + "int my_value;\n"),
+        (check_text, "tests/unit/a_test.cpp", head + 'TEST_CASE("one; two") {}\n'),
         (check_text, "a.md", "TO" + "DO\n"),
         (check_text, "a.md", "see /ho" + "me/someone\n"),
     ]

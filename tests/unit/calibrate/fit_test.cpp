@@ -67,7 +67,7 @@ TEST_CASE("fit: finer sets and better observers leave less error") {
   REQUIRE(row <= error_of(w, rq::per_row{}, rq::min_max{}));
 }
 
-TEST_CASE("fit: threads change nothing; one row, one column, one value work") {
+TEST_CASE("fit: threads change nothing, and one row, one column, one value work") {
   for (const rq::shape s : {rq::shape{33, 20}, {1, 20}, {20, 1}, {1, 1}}) {
     const rq::matrix<> w = weights(s.rows, s.cols);
     const auto compare = [&](auto granularity) {

@@ -52,7 +52,7 @@ TEST_CASE("percentile_search: RepQ-ViT's search, log_sqrt2") {
   REQUIRE(got <= least * 1.01);  // as above
 }
 
-TEST_CASE("percentile_search: one share is percentile; the first of equals wins; shares are checked") {
+TEST_CASE("percentile_search: one share is percentile, the first of equals wins, shares are checked") {
   const auto xs = oracle::draws("outliers", 20000);
   rq::percentile one{.keep = 0.995};
   one.observe(xs);
