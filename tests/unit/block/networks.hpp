@@ -87,7 +87,7 @@ inline rq::layer_norm random_norm(rq::index channels, unsigned seed, float ratio
 
 /// Token sequences that a few directions explain, as those of a transformer.
 inline samples random_samples(std::size_t count, rq::index tokens, rq::index cols, unsigned seed) {
-  const rq::matrix<> mix = random_matrix(4, cols, 1, seed);
+  const rq::matrix<> mix = random_matrix(4, cols, 1, 4000);  // the same for all: samples of one kind
   samples all;
   for (std::size_t i = 0; i < count; ++i) {
     const auto number = static_cast<unsigned>(i);
@@ -110,6 +110,44 @@ inline rq::encoder_block random_encoder(rq::index dim, rq::index hidden, rq::ind
   b.fc2 = random_linear(dim, hidden, seed + 7);
   b.heads.heads = heads;
   return b;
+}
+
+/// A decoder block as LLaMA's: RMS norms, grouped queries, causal attention, a gated MLP, no biases.
+struct decoder {
+  rq::rms_norm norm1{random_norm(16, 1).gamma};
+  rq::rms_norm norm2{random_norm(16, 2).gamma};
+  rq::linear q = random_linear(16, 16, 3, false);
+  rq::linear k = random_linear(8, 16, 4, false);
+  rq::linear v = random_linear(8, 16, 5, false);
+  rq::linear out = random_linear(16, 16, 6, false);
+  rq::linear gate = random_linear(48, 16, 7, false);
+  rq::linear up = random_linear(48, 16, 8, false);
+  rq::linear down = random_linear(16, 48, 9, false);
+
+  rq::value forward(rq::trace& t, rq::value x) const {
+    const rq::value n1 = t.norm("norm1", norm1, x);
+    const rq::attention_options heads{.heads = 4, .kv_heads = 2, .causal = true};
+    const rq::value a =
+        t.attention("attn", heads, t.linear("q", q, n1), t.linear("k", k, n1), t.linear("v", v, n1));
+    x = t.add(x, t.linear("out", out, a));
+    const rq::value n2 = t.norm("norm2", norm2, x);
+    const rq::value g = t.activate(rq::activation::silu, t.linear("gate", gate, n2));
+    return t.add(x, t.linear("down", down, t.multiply(g, t.linear("up", up, n2))));
+  }
+};
+
+/// A post-norm block: each norm's output is also the residual.
+inline rq::program post_norm() {
+  return rq::record(block{[](rq::trace& t, rq::value x) {
+                      const rq::encoder_block b = random_encoder(16, 32, 2, 40);
+                      const rq::value a = t.attention("attn", {.heads = 2}, t.linear("q", b.q, x),
+                                                      t.linear("k", b.k, x), t.linear("v", b.v, x));
+                      x = t.norm("ln1", b.norm1, t.add(x, t.linear("out", b.out, a)));
+                      const rq::value h = t.activate(rq::activation::gelu_tanh, t.linear("fc1", b.fc1, x));
+                      return t.norm("ln2", b.norm2, t.add(x, t.linear("fc2", b.fc2, h)));
+                    }},
+                    16)
+      .value();
 }
 
 /// All codes that a run makes, with their sites, in order.
