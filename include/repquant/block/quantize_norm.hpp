@@ -88,7 +88,9 @@ failure quantize_norm(quantization<Recipe, E>& q, const step& s) {
   if (failure f = q.stream.run(norm_instruction(q, s))) return f;
   if (!folds) return q.encode(s.out, path, site_role::norm_output, site, channels->params());
   if (failure f = report_fold(q, s, codec, channels->params())) return f;
-  if (failure f = q.encode(s.out, path, site_role::norm_output, site, std::span<const affine>(&site.params, 1))) return f;
+  if (failure f =
+          q.encode(s.out, path, site_role::norm_output, site, std::span<const affine>(&site.params, 1)))
+    return f;
   q.report.sites.back().codec = "uniform per channel, folded";
   return {};
 }
