@@ -136,6 +136,15 @@ struct decoder {
   }
 };
 
+inline rq::program decoder_program() {
+  const decoder d;
+  return rq::record(d, 16).value();
+}
+inline rq::program encoder_program() {
+  const rq::encoder_block b = random_encoder(16, 48, 4, 10);
+  return rq::record(b, 16).value();
+}
+
 /// A post-norm block: each norm's output is also the residual.
 inline rq::program post_norm() {
   return rq::record(block{[](rq::trace& t, rq::value x) {

@@ -164,7 +164,9 @@ std::int64_t require_lockstep(const rq::quantized_model& m, const networks::samp
     REQUIRE(std::memcmp(y.data(), engine.data(), y.size() * sizeof(float)) == 0);
   }
   INFO("floats compared: " << pair.floats() << '\n' << pair.lines());
-  if (std::getenv("REPQUANT_TEST_IMAGES") != nullptr) WARN("codes per site");  // shows the lines above
+  if (std::getenv("REPQUANT_TEST_IMAGES") != nullptr) {  // whoever asks for many images wants to see
+    std::printf("floats compared: %lld\n%s", static_cast<long long>(pair.floats()), pair.lines().c_str());
+  }
   std::int64_t differ = 0;
   for (const site_count& c : pair.sites()) {
     CHECK(c.codes > 0);
@@ -204,6 +206,10 @@ TEST_CASE("the vision transformer in double agrees on the class", "[block][oracl
       }
     }
     CAPTURE(bits, agree, images.size(), error / size);
+    if (std::getenv("REPQUANT_TEST_IMAGES") != nullptr) {
+      std::printf("W%dA%d: class agrees on %lld of %zu images, logits differ by %.2e of their square\n", bits,
+                  bits, static_cast<long long>(agree), images.size(), error / size);
+    }
     // A code at a tie may fall either way, and from there on the two run apart; with few images one of them
     // is already more than 0.5 %.
     CHECK(static_cast<double>(agree) >= std::floor(0.995 * static_cast<double>(images.size())));
@@ -234,10 +240,9 @@ TEST_CASE("every float and every code of small transformers is explained", "[blo
   const networks::samples calibration = networks::random_samples(12, 10, 16, 3);
   networks::samples test = networks::random_samples(3, 10, 16, 1003);
   test.push_back(networks::random_matrix(33, 16, 3, 5));  // longer, and far outside the ranges
-  const std::map<std::string, rq::program> programs{
-      {"pre-norm", rq::record(networks::random_encoder(16, 48, 4, 10), 16).value()},
-      {"post-norm", networks::post_norm()},
-      {"decoder", rq::record(networks::decoder{}, 16).value()}};
+  const std::map<std::string, rq::program> programs{{"pre-norm", networks::encoder_program()},
+                                                    {"post-norm", networks::post_norm()},
+                                                    {"decoder", networks::decoder_program()}};
   for (const auto& [name, p] : programs) {
     for (const int kind : {0, 1, 2}) {
       for (const int bits : {8, 4, 2}) {

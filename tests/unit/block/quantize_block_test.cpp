@@ -64,10 +64,9 @@ const rq::instruction& encode_of(const rq::quantized_model& m, const std::string
 TEST_CASE("blocks of every shape are near their float function", "[block][quantize]") {
   const samples calibration = networks::random_samples(24, 10, 16, 3);
   const samples test = networks::random_samples(6, 10, 16, 1003);
-  const std::map<std::string, rq::program> programs{
-      {"pre-norm", rq::record(networks::random_encoder(16, 48, 4, 10), 16).value()},
-      {"post-norm", networks::post_norm()},
-      {"decoder", rq::record(networks::decoder{}, 16).value()}};
+  const std::map<std::string, rq::program> programs{{"pre-norm", networks::encoder_program()},
+                                                    {"post-norm", networks::post_norm()},
+                                                    {"decoder", networks::decoder_program()}};
   for (const auto& [name, p] : programs) {
     const auto m8 = networks::quantize(p, calibration, at_bits(8));
     const auto m6 = networks::quantize(p, calibration, at_bits(6));
@@ -199,7 +198,7 @@ TEST_CASE("a norm is folded into all that reads it, or into nothing", "[block][q
     CHECK(fidelity(p, *m, calibration) > 120);  // float all the way
   }
   SECTION("an RMS norm has no shift: channel by channel") {
-    const auto m = networks::quantize(rq::record(networks::decoder{}, 16).value(), calibration, at_bits(4));
+    const auto m = networks::quantize(networks::decoder_program(), calibration, at_bits(4));
     REQUIRE(m);
     CHECK(m->report().folds.empty());
     CHECK(encode_of(*m, "norm1.out").per_column == 1);

@@ -32,11 +32,24 @@ inline rq::program vit_program(const examples::vit_weights& w = vit_weights()) {
   return rq::record(examples::vit_model{w}, w.patch_embed.in()).value();
 }
 
+// A sanitizer sees all there is to see in a few images, and takes ten times as long for each.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr rq::index image_share = 10;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+inline constexpr rq::index image_share = 10;
+#else
+inline constexpr rq::index image_share = 1;
+#endif
+#else
+inline constexpr rq::index image_share = 1;
+#endif
+
 /// `usual` images, or as many as the environment variable REPQUANT_TEST_IMAGES says (at most 2,000 are
 /// there).
 inline rq::index image_count(rq::index usual) {
   const char* asked = std::getenv("REPQUANT_TEST_IMAGES");
-  return asked == nullptr ? usual : std::max<rq::index>(1, std::atoi(asked));
+  return std::max<rq::index>(1, asked == nullptr ? usual / image_share : std::atoi(asked));
 }
 
 }  // namespace networks
