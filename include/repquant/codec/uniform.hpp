@@ -102,7 +102,7 @@ struct uniform {
   [[nodiscard]] double asked(range r) const noexcept {
     const double lo = r.lo;
     const double hi = r.hi;
-    const double half = levels() / 2;
+    const int half = levels() / 2;
     return symmetric ? std::fmax(-lo / half, hi / (half - 1)) : (hi - lo) / (levels() - 1);
   }
   static float keep_scale(double s, float floor) noexcept {
