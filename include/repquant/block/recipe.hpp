@@ -65,15 +65,16 @@ struct repq_recipe : naive_recipe {
   percentile_search weight_range;
 };
 
-/// RepQuant (arXiv 2402.05628) as far as this version has it: dual clipping per channel by least error,
-/// probabilities by output error, weights reconstructed against the quantized inputs, output means kept.
+/// RepQuant (arXiv 2402.05628) as far as this version has it: dual clipping per channel behind norms, by
+/// least error; probabilities by output error; weights reconstructed against the quantized inputs; output
+/// means kept. Which range goes where was chosen on calibration images held back (docs/decisions/0010).
 struct repquant_recipe : naive_recipe {
   bool channel_wise_norm = true;
   bool correct_bias = true;
   probability_codecs probability{.uniform = true, .log2 = true, .log_sqrt2 = true};
   least_error norm_range;
-  least_error activation_range;
-  least_error probability_range;
+  percentile_search activation_range;
+  percentile_search probability_range;
   least_error weight_range;
   gptq solver;
 };
