@@ -4,7 +4,7 @@
 # is there. With the argument "ci" also what only .ci/run uses: clang++, clang-format, clang-tidy.
 set -eu
 packages="g++ cmake make python3 libeigen3-dev libxsimd-dev nlohmann-json3-dev zlib1g-dev catch2 libbenchmark-dev"
-if [ "${1:-}" = ci ]; then packages="$packages clang clang-format clang-tidy git"; fi
+if [ "${1:-}" = ci ]; then packages="$packages clang libclang-rt-dev clang-format clang-tidy git"; fi
 
 missing=
 for package in $packages; do
