@@ -65,7 +65,7 @@ class quantized_model {
   static result<quantized_model> load(std::span<const std::byte> bytes, quantization_report report = {}) {
     quantized_model m;
     m.bytes_.resize((bytes.size() + 7) / 8);  // words, so that the bytes lie on a multiple of 8
-    std::memcpy(m.bytes_.data(), bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(m.bytes_.data(), bytes.data(), bytes.size());
     m.size_ = bytes.size();
     model_view view;
     if (failure f = model_view::open(m.bytes(), view)) return f;

@@ -185,7 +185,7 @@ rq::index class_of(const double* logits, rq::index n) {
 
 TEST_CASE("the vision transformer in double agrees on the class", "[block][oracle]") {
   const rq::program p = networks::vit_program();
-  const networks::samples calibration = networks::patches_of(networks::vit_images().calibration, 32);
+  const networks::samples calibration = networks::calibration_images(32);
   const networks::samples images =
       networks::patches_of(networks::vit_images().evaluation, networks::image_count(200));
   for (const int bits : {8, 4}) {
@@ -220,7 +220,7 @@ TEST_CASE("the vision transformer in double agrees on the class", "[block][oracl
 
 TEST_CASE("every float and every code of the vision transformer is explained", "[block][oracle]") {
   const rq::program p = networks::vit_program();
-  const networks::samples calibration = networks::patches_of(networks::vit_images().calibration, 16);
+  const networks::samples calibration = networks::calibration_images(16);
   const networks::samples images = networks::patches_of(networks::vit_images().evaluation,
                                                         std::min<rq::index>(networks::image_count(10), 200));
   for (const int bits : {8, 4}) {

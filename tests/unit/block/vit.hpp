@@ -32,24 +32,29 @@ inline rq::program vit_program(const examples::vit_weights& w = vit_weights()) {
   return rq::record(examples::vit_model{w}, w.patch_embed.in()).value();
 }
 
-// A sanitizer sees all there is to see in a few images, and takes ten times as long for each.
 #if defined(__SANITIZE_ADDRESS__)
-inline constexpr rq::index image_share = 10;
+#define REPQUANT_TEST_SANITIZED 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
-inline constexpr rq::index image_share = 10;
-#else
-inline constexpr rq::index image_share = 1;
+#define REPQUANT_TEST_SANITIZED 1
 #endif
-#else
-inline constexpr rq::index image_share = 1;
 #endif
 
+/// So many calibration images, or fewer where a sanitizer slows all down and a few show it the same.
+inline samples calibration_images(rq::index usual) {
+#if defined(REPQUANT_TEST_SANITIZED)
+  usual = std::min<rq::index>(usual, 8);
+#endif
+  return patches_of(vit_images().calibration, usual);
+}
 /// `usual` images, or as many as the environment variable REPQUANT_TEST_IMAGES says (at most 2,000 are
-/// there).
+/// there); a tenth of the usual under a sanitizer.
 inline rq::index image_count(rq::index usual) {
+#if defined(REPQUANT_TEST_SANITIZED)
+  usual /= 10;
+#endif
   const char* asked = std::getenv("REPQUANT_TEST_IMAGES");
-  return std::max<rq::index>(1, asked == nullptr ? usual / image_share : std::atoi(asked));
+  return std::max<rq::index>(1, asked == nullptr ? usual : std::atoi(asked));
 }
 
 }  // namespace networks

@@ -105,7 +105,7 @@ TEST_CASE("the traced vision transformer is the published one", "[block][vit]") 
 }
 
 TEST_CASE("folding the vision transformer keeps its function and its codes", "[block][vit]") {
-  const networks::samples calibration = networks::patches_of(networks::vit_images().calibration, 16);
+  const networks::samples calibration = networks::calibration_images(16);
   examples::vit_weights unbalanced = networks::vit_weights();
   examples::unbalance(unbalanced);
   for (const bool plain : {true, false}) {
@@ -128,7 +128,7 @@ TEST_CASE("folding the vision transformer keeps its function and its codes", "[b
 }
 
 TEST_CASE("gptq on every layer of the vision transformer", "[block][vit]") {
-  const networks::samples calibration = networks::patches_of(networks::vit_images().calibration, 32);
+  const networks::samples calibration = networks::calibration_images(32);
   for (const int bits : {4, 8}) {
     std::vector<layer_result> layers;
     watched_recipe r;
@@ -152,7 +152,7 @@ TEST_CASE("gptq on every layer of the vision transformer", "[block][vit]") {
 }
 
 TEST_CASE("unbalanced norms change next to nothing", "[block][vit]") {
-  const networks::samples calibration = networks::patches_of(networks::vit_images().calibration, 32);
+  const networks::samples calibration = networks::calibration_images(32);
   const networks::samples images =
       networks::patches_of(networks::vit_images().evaluation, networks::image_count(100));
   examples::vit_weights unbalanced = networks::vit_weights();
