@@ -7,7 +7,6 @@
 #include "unit/block/vit.hpp"
 #include <cstdlib>
 #include <limits>
-#include <memory>
 #include <new>
 #include <set>
 
@@ -217,8 +216,8 @@ TEST_CASE("opening, preparing and running take nothing from the heap", "[infer][
   CHECK(opened);
   CHECK(prepared);
   CHECK(during == 0);
-  const auto counted_one = std::make_unique<int>(3);
-  CHECK(allocations > before);  // the counter counts
+  ::operator delete(::operator new(1));  // called by name, so that no compiler leaves it out
+  CHECK(allocations - before > during);  // the counter counts
   CHECK(std::memcmp(out.data(), m.run(x).value().data(), sizeof(float) * out.size()) == 0);
 }
 #endif
