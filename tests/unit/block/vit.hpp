@@ -48,10 +48,10 @@ inline samples calibration_images(rq::index usual) {
   return patches_of(vit_images().calibration, usual);
 }
 /// `usual` images, or as many as the environment variable REPQUANT_TEST_IMAGES says (at most 2,000 are
-/// there); a tenth of the usual under a sanitizer.
+/// there); a fortieth of the usual under a sanitizer.
 inline rq::index image_count(rq::index usual) {
 #if defined(REPQUANT_TEST_SANITIZED)
-  usual /= 10;
+  usual /= 40;
 #endif
   const char* asked = std::getenv("REPQUANT_TEST_IMAGES");
   return std::max<rq::index>(1, asked == nullptr ? usual : std::atoi(asked));
