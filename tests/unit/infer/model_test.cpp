@@ -121,8 +121,8 @@ class every_kind {
     s.inner = in;
     s.bits = s.bits_a = 4;
     s.zero_a = 8;
-    std::vector<std::uint8_t> w;
-    for (int i = 0; i < in * out; ++i) w.push_back(static_cast<std::uint8_t>((5 * i + 3) % 16));
+    std::vector<std::uint8_t> w(static_cast<std::size_t>(in * out));
+    for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<std::uint8_t>((5 * i + 3) % 16);
     s.data[0] = w_.constants(std::span<const std::uint8_t>(w));
     const std::vector<std::int32_t> zero(static_cast<std::size_t>(out), 7);
     s.data[1] = w_.constants(std::span<const std::int32_t>(zero));
