@@ -152,7 +152,7 @@ class model {
     return file[static_cast<std::size_t>(view_.header().output)].value;
   }
 
-  /// The codes of numbers, which are rounded to float first: DESIGN's meaning of a code.
+  /// The codes of numbers, which are rounded to float first: the library's meaning of a code.
   [[nodiscard]] table encode(const repquant::instruction& s, const table& a) const {
     table out{a.rows, a.cols, {}, {}, std::vector<int>(a.value.size())};
     for (std::size_t i = 0; i < a.value.size(); ++i) {
