@@ -26,6 +26,7 @@
 #include <repquant/infer/probability.hpp>
 #include <repquant/infer/probability_kind.hpp>
 #include <repquant/infer/requantize.hpp>
+#include <repquant/infer/rotate.hpp>
 #include <repquant/infer/simulated_products.hpp>
 #include <repquant/infer/softmax.hpp>
 #include <repquant/kernel/decode.hpp>

@@ -392,6 +392,17 @@ class model {
             y.value[at] = i == 0 ? static_cast<double>(number<float>(s.data[0], j)) : a.value[a.at(i - 1, j)];
             roundings = 0;
             break;
+          case opcode::rotate: {
+            const std::ptrdiff_t half = s.cols / s.heads / 2;
+            const std::ptrdiff_t angle = i * half + j % (2 * half) / 2;
+            const double c = static_cast<double>(number<float>(s.data[0], angle));
+            const double n = static_cast<double>(number<float>(s.data[1], angle));
+            const double straight = a.value[at] * c;
+            const double crossed = j % 2 == 0 ? -a.value[a.at(i, j + 1)] * n : a.value[a.at(i, j - 1)] * n;
+            y.value[at] = straight + crossed;
+            size = std::fabs(straight) + std::fabs(crossed);
+            break;
+          }
           case opcode::select_row:
             y.value[at] = a.value[a.at(s.row < 0 ? a.rows + s.row : s.row, j)];
             roundings = 0;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <repquant/block/program.hpp>
+#include <repquant/infer/rotate.hpp>
 #include <repquant/infer/softmax.hpp>
 
 #include <algorithm>
@@ -31,7 +32,8 @@ inline failure check_input(const program& p, shape input, std::string_view place
       return {errc::shape_mismatch, std::string(place) + ": tokens for the selected row", r, s.row + 1};
     }
     if (s.kind == step_kind::select_row || s.kind == step_kind::mean_rows) r = 1;
-    if (s.kind == step_kind::add_rows && r > p.constants[static_cast<std::size_t>(s.layer)].rows()) {
+    if ((s.kind == step_kind::add_rows || s.kind == step_kind::rotate) &&
+        r > p.constants[static_cast<std::size_t>(s.layer)].rows()) {
       return {errc::shape_mismatch, s.path + ": tokens", r,
               p.constants[static_cast<std::size_t>(s.layer)].rows()};
     }
@@ -106,6 +108,15 @@ inline matrix<> evaluate(const program& p, const step& s, const activations& x) 
       return a.row(s.row < 0 ? a.rows() + s.row : s.row);
     case step_kind::mean_rows:
       return a.colwise().mean();
+    case step_kind::rotate: {
+      matrix<> y(a.rows(), a.cols());
+      const auto n = static_cast<std::size_t>(a.cols());
+      const matrix_view cosines = p.constants[layer];
+      const matrix_view sines = p.constants[layer + 1];
+      for (index t = 0; t < a.rows(); ++t)
+        rotate_row({a.row(t).data(), n}, cosines.row(t), sines.row(t), {y.row(t).data(), n});
+      return y;
+    }
   }
   return {};
 }

@@ -40,6 +40,7 @@ enum class step_kind : std::uint8_t {
   add_rows,     ///< out = a + table, row by row
   select_row,   ///< out = one row of a
   mean_rows,    ///< out = the mean over the rows of a
+  rotate,       ///< out = rotary positions on a, per head
 };
 
 /// One step of a program.
@@ -50,10 +51,11 @@ struct step {
   int a = -1;
   int b = -1;
   int c = -1;
-  int layer = -1;  ///< linear: index in linears; norm: in norms; prepend_row, add_rows: in constants
+  int layer = -1;  ///< linear: index in linears; norm: in norms; prepend_row, add_rows: in constants; rotate:
+                   ///< cosines in constants, and sines behind them
   activation function = activation::relu;
-  attention_options attention;
-  index row = 0;  ///< select_row: which; negative counts from the last
+  attention_options attention;  ///< rotate: its heads
+  index row = 0;                ///< select_row: which; negative counts from the last
 };
 
 /// A norm of either kind.
@@ -65,7 +67,7 @@ struct program {
   std::vector<index> value_cols;    ///< columns of each value
   std::vector<linear> linears;      ///< one per linear step: calls of a shared layer get their own copy
   std::vector<any_norm> norms;      ///< one per norm step
-  std::vector<matrix<>> constants;  ///< class tokens, position tables
+  std::vector<matrix<>> constants;  ///< class tokens, position tables, angles
   int output = -1;
 
   [[nodiscard]] index input_cols() const noexcept { return value_cols.front(); }

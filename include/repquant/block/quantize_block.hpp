@@ -67,6 +67,17 @@ instruction float_instruction(quantization<Recipe, E>& q, const step& s) {
       x.data[0] = q.constants(m.data(), m.size());
       break;
     }
+    case step_kind::rotate: {
+      const auto table = static_cast<std::size_t>(s.layer);
+      x.kind = opcode::rotate;
+      x.heads = static_cast<std::int32_t>(s.attention.heads);
+      x.inner = static_cast<std::int32_t>(q.original.constants[table].rows());
+      for (std::size_t k = 0; k < 2; ++k) {
+        const matrix<>& m = q.original.constants[table + k];
+        x.data[k] = q.constants(m.data(), m.size());
+      }
+      break;
+    }
     case step_kind::select_row:
       x.kind = opcode::select_row;
       x.row = static_cast<std::int32_t>(s.row);

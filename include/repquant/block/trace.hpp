@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// trace: what a block's one float function talks to. It records each operation under a scoped path
 /// and computes nothing; program() gives the recorded list (docs/decisions/0007).
+///
+/// Length: one function per kind of step, each with its checks.
 #pragma once
 
 #include <repquant/block/program.hpp>
@@ -125,6 +127,30 @@ class trace {
   /// Adds row t of a table to token t. Runs with at most as many tokens as the table has rows.
   value add_rows(std::string_view name, matrix_view table, value x) {
     keep_constant(record(step_kind::add_rows, name, x.cols, x), table, x);
+    return last();
+  }
+  /// Rotary positions: turns each pair of neighbours (2i, 2i + 1) of each head of token t by an angle,
+  /// (x, y) -> (x c - y s, x s + y c), with c and s from row t and column i of the tables. Runs with at most
+  /// as many tokens as the tables have rows.
+  ///
+  /// Shapes  x [tokens x heads head_dim]; cosines, sines [positions x head_dim / 2]
+  value rotate(std::string_view name, matrix_view cosines, matrix_view sines, index heads, value x) {
+    step& s = record(step_kind::rotate, name, x.cols, x);
+    if (heads < 1 || x.cols % (2 * heads) != 0) {
+      fail({errc::shape_mismatch, s.path + ": columns over twice the heads", x.cols, 2 * heads});
+      heads = 1;
+    }
+    s.attention.heads = heads;
+    for (const matrix_view& m : {cosines, sines}) {
+      if (failure f = check_finite(m, s.path)) fail(f);
+      if (2 * heads * m.cols() != x.cols)
+        fail({errc::shape_mismatch, s.path + ": columns of a table", m.cols(), x.cols / (2 * heads)});
+    }
+    if (sines.rows() != cosines.rows())
+      fail({errc::shape_mismatch, s.path + ": rows of the sines", sines.rows(), cosines.rows()});
+    s.layer = static_cast<int>(program_.constants.size());
+    program_.constants.emplace_back(cosines.eigen());
+    program_.constants.emplace_back(sines.eigen());
     return last();
   }
   /// One token: 0 the first, -1 the last.

@@ -3,7 +3,7 @@
 /// they are the same; what differs between engines, the matrix products, is a policy:
 ///
 ///   products.linear<Arch>(instruction, constants, codes a, rows, float out)
-///   products.attend<Arch>(instruction, codes q, k, v, rows, keys, float out, sink)
+///   products.attend<Arch>(instruction, constants, codes q, k, v, rows, keys, float out, sink)
 ///
 /// Models of it: integer_products (the engine) and simulated_products (exact integers held in double).
 #pragma once
@@ -12,6 +12,7 @@
 #include <repquant/infer/activation.hpp>
 #include <repquant/infer/model.hpp>
 #include <repquant/infer/norm.hpp>
+#include <repquant/infer/rotate.hpp>
 #include <repquant/kernel/encode.hpp>
 
 namespace repquant {
@@ -86,6 +87,20 @@ void norm_rows(const instruction& s, std::span<const std::byte> constants, const
 }
 
 template<class Arch>
+void rotate_rows(const instruction& s, std::span<const std::byte> constants, const float* a, index rows,
+                 float* out) noexcept {
+  const index half = s.cols / 2 / s.heads;
+  const auto cosines = numbers<float>(constants, s.data[0], rows * half);
+  const auto sines = numbers<float>(constants, s.data[1], rows * half);
+  for (index i = 0; i < rows; ++i) {
+    const auto from = static_cast<std::size_t>(i * half);
+    const auto n = static_cast<std::size_t>(half);
+    rotate_row<Arch>({a + i * s.cols, static_cast<std::size_t>(s.cols)}, cosines.subspan(from, n),
+                     sines.subspan(from, n), {out + i * s.cols, static_cast<std::size_t>(s.cols)});
+  }
+}
+
+template<class Arch>
 void encode_rows(const instruction& s, std::span<const std::byte> constants, const float* a, index rows,
                  std::uint8_t* out) noexcept {
   const uniform codec{.bits = s.bits};
@@ -126,7 +141,8 @@ void execute(const instruction& s, std::span<const std::byte> constants, std::sp
     case opcode::attention: {
       const activation_register& k = file[static_cast<std::size_t>(s.b)];
       const activation_register& v = file[static_cast<std::size_t>(s.c)];
-      products.template attend<Arch>(s, a.codes(), k.codes(), v.codes(), a.rows, k.rows, out.reals(), sink);
+      products.template attend<Arch>(s, constants, a.codes(), k.codes(), v.codes(), a.rows, k.rows,
+                                     out.reals(), sink);
       break;
     }
     case opcode::add:
@@ -158,6 +174,9 @@ void execute(const instruction& s, std::span<const std::byte> constants, std::sp
     }
     case opcode::mean_rows:
       detail::mean_rows<Arch>(a.reals(), a.rows, s.cols, out.reals());
+      break;
+    case opcode::rotate:
+      detail::rotate_rows<Arch>(s, constants, a.reals(), a.rows, out.reals());
       break;
   }
 }

@@ -69,10 +69,15 @@ inline std::uint64_t model_view::data_bytes(const instruction& s, int i) noexcep
       return i == 0 ? cols * inner : 4 * cols;
     case opcode::norm:
       return i == 0 || (i == 1 && s.flag == 0) ? 4 * cols : 0;
+    case opcode::attention:
+      if (i == 0) return 4 * static_cast<std::uint64_t>(s.heads);
+      return 4 * inner * static_cast<std::uint64_t>(i == 1 ? s.heads : s.kv_heads);
     case opcode::prepend_row:
       return i == 0 ? 4 * cols : 0;
     case opcode::add_rows:
       return i == 0 ? 4 * cols * inner : 0;
+    case opcode::rotate:
+      return i < 2 && s.heads > 0 ? 4 * inner * (cols / 2 / static_cast<std::uint64_t>(s.heads)) : 0;
     default:
       return 0;
   }
@@ -81,7 +86,7 @@ inline std::uint64_t model_view::data_bytes(const instruction& s, int i) noexcep
 inline failure model_view::check_instruction(std::size_t i) const noexcept {
   const instruction& s = instructions_[i];
   const auto at = static_cast<std::int64_t>(i);
-  if (s.kind > opcode::mean_rows) return {errc::bad_format, "model: kind of instruction", at, 0};
+  if (s.kind > opcode::rotate) return {errc::bad_format, "model: kind of instruction", at, 0};
   if (s.cols < 1 || s.inner < 0) return {errc::bad_format, "model: columns of instruction", at, s.cols};
   if (s.kind == opcode::linear && s.inner < 1)
     return {errc::bad_format, "model: inner size of instruction", at, 1};
@@ -108,6 +113,9 @@ inline failure model_view::check_instruction(std::size_t i) const noexcept {
       return {errc::bad_format, "model: probability code of instruction", at, s.probability_bits};
     }
   }
+  if (s.kind == opcode::rotate && (s.heads < 1 || s.cols % (std::int64_t{2} * s.heads) != 0)) {
+    return {errc::bad_format, "model: heads of instruction", at, s.heads};
+  }
   if (s.kind == opcode::activate && s.function > 3) {
     return {errc::bad_format, "model: function of instruction", at, s.function};
   }
@@ -130,14 +138,27 @@ inline failure model_view::check_instruction(std::size_t i) const noexcept {
   return check_numbers(s, at);
 }
 
-/// Zero points beyond what uniform::fit gives would overflow integer arithmetic.
+/// Zero points beyond what uniform::fit gives would overflow integer arithmetic. Scales of an attention that
+/// are not finite would make every score or value of a head NaN.
 inline failure model_view::check_numbers(const instruction& s, std::int64_t at) const noexcept {
   constexpr std::int32_t most = 1 << 22;
   const auto fits = [](std::int32_t zero) { return zero >= -most && zero <= most; };
-  bool good = fits(s.zero_a) && fits(s.zero_b) && fits(s.zero_c) && fits(s.probability_zero);
+  bool good = fits(s.zero_a) && fits(s.zero_b) && fits(s.probability_zero);
   if (s.kind == opcode::linear) {
     for (std::int32_t z : numbers<std::int32_t>(s.data[1], static_cast<std::size_t>(s.cols)))
       good = good && fits(z);
+  }
+  if (s.kind == opcode::attention) {
+    for (int i : {1, 2}) {
+      for (std::int32_t z : numbers<std::int32_t>(s.data[i], data_bytes(s, i) / sizeof(std::int32_t)))
+        good = good && fits(z);
+    }
+    for (int i : {0, 3}) {
+      for (float x : numbers<float>(s.data[i], data_bytes(s, i) / sizeof(float))) {
+        if (!(std::fabs(x) <= std::numeric_limits<float>::max()))
+          return {errc::bad_format, "model: scale of instruction", at, i};
+      }
+    }
   }
   if (s.kind == opcode::encode) {  // pairs of a scale and a zero point
     const std::size_t sets = s.per_column != 0 ? static_cast<std::size_t>(s.cols) : 1;

@@ -49,7 +49,7 @@ constexpr register_state wanted(const instruction& s, int k) noexcept {
   return {register_state::content::codes, s.bits_a, s.inner * (k == 0 ? s.heads : s.kv_heads), 0};
 }
 
-/// Adjusts the limits of `rows` to an instruction that picks a row or adds a table; false where no input
+/// Adjusts the limits of `rows` to an instruction that picks a row or reads a table; false where no input
 /// suits it.
 constexpr bool limit(const instruction& s, std::int32_t operand, model_rows& rows) noexcept {
   if (s.kind == opcode::select_row) {
@@ -58,7 +58,7 @@ constexpr bool limit(const instruction& s, std::int32_t operand, model_rows& row
     rows.least = static_cast<std::int32_t>(std::max<std::int64_t>(rows.least, need - operand));
     return need - operand <= std::numeric_limits<std::int32_t>::max();
   }
-  if (s.kind == opcode::add_rows) {
+  if (s.kind == opcode::add_rows || s.kind == opcode::rotate) {
     if (operand < 0) return -operand <= s.inner;
     const std::int32_t most = s.inner - operand;
     rows.most = rows.most == 0 ? most : std::min(rows.most, most);

@@ -36,14 +36,19 @@ enum class opcode : std::uint8_t {
   add_rows,     ///< float out = a + table; data[0] the table, `inner` its rows
   select_row,   ///< float out = row `row` of a; negative counts from the last
   mean_rows,    ///< float out = mean over the rows of a
+  rotate,       ///< float out = rotary positions; data[0] cosines, data[1] sines, [inner x cols / (2 heads)]
 };
 
 /// One step of a quantized model. Registers are numbers; data are byte offsets into the constants.
 ///
 ///   linear     y[t][o] = float(sum_k (a[t][k] - zero_a) (w[o][k] - zw[o])) m[o] + c[o]
 ///              data: w bytes [cols x inner], zw int32 [cols], m float [cols], c float [cols]
-///   attention  s = float(sum_d (a - zero_a)(b - zero_b)) m_score; p = encode(softmax(s));
-///              out = sum p (c - zero_c) as kernel/log_product.hpp says
+///   attention  s = float(sum_d (a[d] - za[d])(b[d] - zero_b)) m[head]; p = encode(softmax(s));
+///              out[d] = (sum p (c[d] - zc[d])) sc[d] as kernel/log_product.hpp says
+///              data: m float [heads], za int32 [heads x inner], zc int32 [kv_heads x inner],
+///              sc float [kv_heads x inner]. Keys have one zero_b, any integer, though their encode may have
+///              a zero point per column: what all keys of a column have in common, the softmax takes out
+///              (infer/attention_head.hpp)
 struct instruction {
   opcode kind = opcode::add;
   std::uint8_t function = 0;    ///< activate: activation
@@ -60,22 +65,20 @@ struct instruction {
   std::int32_t site = -1;   ///< encode: its site; attention: the site of the probabilities
   std::int32_t bits = 0;    ///< encode: of the code; linear: of the weights
   std::int32_t bits_a = 0;  ///< linear, attention: of the codes in a (b and c have the same)
-  std::int32_t zero_a = 0;
-  std::int32_t zero_b = 0;
-  std::int32_t zero_c = 0;
+  std::int32_t zero_a = 0;            ///< linear
+  std::int32_t zero_b = 0;            ///< attention
   std::int32_t row = 0;               ///< select_row
   float eps = 0;                      ///< norm
-  float m_score = 0;                  ///< attention: s_q s_k scale
-  float value_scale = 0;              ///< attention: s_v
   float probability_scale = 0;        ///< attention: s_p
   std::int32_t probability_zero = 0;  ///< attention, uniform probabilities
   probability_kind probability = probability_kind::as_uniform;
   std::uint8_t probability_bits = 0;
   std::uint8_t probability_zero_rule = 0;  ///< zero_rule of a logarithmic code
   std::uint8_t probability_depth = 0;
+  std::int32_t reserved = 0;
   std::uint64_t data[4] = {};
 };
-static_assert(sizeof(instruction) == 120 && std::is_trivially_copyable_v<instruction>);
+static_assert(sizeof(instruction) == 112 && std::is_trivially_copyable_v<instruction>);
 
 /// What role a quantized site plays.
 enum class site_role : std::uint8_t {
@@ -101,7 +104,7 @@ static_assert(sizeof(site_record) == 24);
 /// The first bytes of a saved model.
 struct model_header {
   static constexpr std::uint32_t expected_magic = 0x4E515152;  // "RQQN"
-  static constexpr std::uint32_t current_version = 1;
+  static constexpr std::uint32_t current_version = 2;
   std::uint32_t magic = expected_magic;
   std::uint32_t version = current_version;
   std::uint64_t total_bytes = 0;

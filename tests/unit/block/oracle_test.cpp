@@ -234,15 +234,35 @@ TEST_CASE("every float and every code of the vision transformer is explained", "
   }
 }
 
+/// Attention whose queries and keys are turned by random angles, at most 33 tokens.
+rq::program rotary_program() {
+  return rq::record(networks::block{[](rq::trace& t, rq::value x) {
+                      const networks::decoder d;
+                      const rq::matrix<> angles = networks::random_matrix(33, 2, 2, 8);
+                      const rq::matrix<> c = angles.array().cos();
+                      const rq::matrix<> s = angles.array().sin();
+                      const rq::value n = t.norm("norm", d.norm1, x);
+                      const rq::value q = t.rotate("q.turned", c, s, 4, t.linear("q", d.q, n));
+                      const rq::value k = t.rotate("k.turned", c, s, 2, t.linear("k", d.k, n));
+                      const rq::attention_options heads{.heads = 4, .kv_heads = 2, .causal = true};
+                      const rq::value a = t.attention("attn", heads, q, k, t.linear("v", d.v, n));
+                      return t.add(x, t.linear("out", d.out, a));
+                    }},
+                    16)
+      .value();
+}
+
 TEST_CASE("every float and every code of small transformers is explained", "[block][oracle]") {
   // What the vision transformer does not have: RMS norms, gated MLPs, grouped queries, causal attention,
-  // norms encoded channel by channel, each codec of probabilities at each width, shifts up to 30.
+  // norms encoded channel by channel, rotary positions, each codec of probabilities at each width, shifts up
+  // to 30.
   const networks::samples calibration = networks::random_samples(12, 10, 16, 3);
   networks::samples test = networks::random_samples(3, 10, 16, 1003);
   test.push_back(networks::random_matrix(33, 16, 3, 5));  // longer, and far outside the ranges
   const std::map<std::string, rq::program> programs{{"pre-norm", networks::encoder_program()},
                                                     {"post-norm", networks::post_norm()},
-                                                    {"decoder", networks::decoder_program()}};
+                                                    {"decoder", networks::decoder_program()},
+                                                    {"rotary", rotary_program()}};
   for (const auto& [name, p] : programs) {
     for (const int kind : {0, 1, 2}) {
       for (const int bits : {8, 4, 2}) {

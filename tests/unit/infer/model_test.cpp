@@ -45,6 +45,12 @@ class every_kind {
     add(s);
     const std::int32_t normed = encode(last(), d, true, "norm.out");
     linear(normed, d, d);
+    s = make(rq::opcode::rotate, d, last());
+    s.heads = 2;
+    s.inner = 6;
+    s.data[0] = reals(std::vector<float>(6, 0.75F));
+    s.data[1] = reals(std::vector<float>(6, 0.5F));
+    add(s);
     const std::int32_t q = encode(last(), d, false, "q");
     linear(normed, d, d / 2);
     const std::int32_t k = encode(last(), d / 2, false, "k");
@@ -178,7 +184,7 @@ TEST_CASE("a saved model is looked at where it lies", "[infer][model]") {
   aligned_bytes bytes(every_kind().bytes);
   rq::model_view view;
   REQUIRE_FALSE(rq::model_view::open(bytes.all(), view));
-  CHECK(view.instructions().size() == 17);
+  CHECK(view.instructions().size() == 18);
   CHECK(view.header().input_cols == 4);
   CHECK(view.header().output_cols == 4);
   CHECK(view.header().extra_rows == 1);    // the token in front
@@ -317,6 +323,7 @@ TEST_CASE("instructions that do not fit together are refused with their number",
   const std::size_t table = find(opcode::add_rows);
   const std::size_t select = find(opcode::select_row);
   const std::size_t multiply = find(opcode::multiply);
+  const std::size_t rotate = find(opcode::rotate);
   const auto refused = [&](const rq::failure& f, rq::errc code, const char* place, std::size_t got) {
     CAPTURE(f.where, f.got, f.want);
     CHECK(says(f, code, place));
@@ -333,6 +340,10 @@ TEST_CASE("instructions that do not fit together are refused with their number",
   refused(with(encode, [](auto& s) { s.bits = 9; }), rq::errc::bad_bits, "bits of instruction", 9);
   refused(with(attention, [&](auto& s) { s.b = s.a; }), mismatch, "columns of an operand", attention);
   refused(with(attention, [](auto& s) { s.heads = 3; }), bad, "heads", attention);
+  refused(with(rotate, [](auto& s) { s.heads = 4; }), bad, "heads", rotate);
+  refused(with(rotate, [](auto& s) { s.heads = 0; }), bad, "heads", rotate);
+  refused(with(rotate, [](auto& s) { s.inner = 1; }), mismatch, "rows of instruction", rotate);
+  refused(with(rotate, [](auto& s) { s.inner = 1 << 20; }), bad, "constants of instruction", rotate);
   refused(with(attention, [](auto& s) { s.probability_bits = 1; }), bad, "probability", attention);
   refused(with(attention, [](auto& s) { s.zero_b = -(1 << 22) - 1; }), bad, "zero point", attention);
   refused(with(find(opcode::activate), [](auto& s) { s.function = 4; }), bad, "function",
@@ -342,6 +353,7 @@ TEST_CASE("instructions that do not fit together are refused with their number",
   refused(with(table, [](auto& s) { s.inner = 1; }), mismatch, "rows of instruction", table);
   // fine on their own, but not what the header promises
   CHECK(says(with(table, [](auto& s) { s.inner = 5; }), bad, "rows in the header"));
+  CHECK(says(with(rotate, [](auto& s) { s.inner = 5; }), bad, "rows in the header"));
   CHECK(says(with(select, [](auto& s) { s.row = 3; }), bad, "rows in the header"));
   CHECK_FALSE(with(select, [](auto& s) { s.row = 1; }));
   sign(bytes.all());
