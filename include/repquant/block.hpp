@@ -18,3 +18,16 @@
 #include <repquant/block/trace.hpp>
 #include <repquant/block/transformer.hpp>
 #include <repquant/ptq.hpp>
+#include <repquant/train/activations.hpp>
+#include <repquant/train/adam.hpp>
+#include <repquant/train/attention.hpp>
+#include <repquant/train/cosine_schedule.hpp>
+#include <repquant/train/elementwise.hpp>
+#include <repquant/train/fake_logarithmic.hpp>
+#include <repquant/train/fake_quantize.hpp>
+#include <repquant/train/losses.hpp>
+#include <repquant/train/norms.hpp>
+#include <repquant/train/products.hpp>
+#include <repquant/train/rows.hpp>
+#include <repquant/train/splitmix64.hpp>
+#include <repquant/train/tape.hpp>
