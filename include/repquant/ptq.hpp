@@ -20,10 +20,17 @@
 #include <repquant/parallel/threads.hpp>
 #include <repquant/reconstruct/code_gram_accumulator.hpp>
 #include <repquant/reconstruct/concept.hpp>
+#include <repquant/reconstruct/coordinate_descent.hpp>
+#include <repquant/reconstruct/cross_gram.hpp>
+#include <repquant/reconstruct/descend.hpp>
+#include <repquant/reconstruct/fit_rows_to_gram.hpp>
 #include <repquant/reconstruct/gptq.hpp>
 #include <repquant/reconstruct/gram.hpp>
 #include <repquant/reconstruct/gram_accumulator.hpp>
+#include <repquant/reconstruct/pre_correct.hpp>
 #include <repquant/reconstruct/round_to_nearest.hpp>
+#include <repquant/reconstruct/row_levels.hpp>
+#include <repquant/reconstruct/row_scales.hpp>
 #include <repquant/reparam/channel_scales.hpp>
 #include <repquant/reparam/equivalence.hpp>
 #include <repquant/reparam/fold_layer_norm.hpp>
