@@ -34,9 +34,12 @@ void attention(benchmark::State& state, rq::probability_kind kind) {
   rq::attention_head head;
   head.queries = head.keys = tokens;
   head.head_dim = width;
-  head.q_zero = head.k_zero = head.v_zero = 128;
+  const std::vector<std::int32_t> zero(width, 128);
+  const std::vector<float> scale(width, 0.02F);
+  head.q_zero = head.v_zero = zero;
+  head.k_zero = 128;
   head.score_multiplier = 4e-5F;
-  head.value_scale = 0.02F;
+  head.value_scale = scale;
   head.probability.kind = kind;
   head.probability.bits = 4;
   if (kind == rq::probability_kind::as_uniform) head.probability.scale = 1.0F / 15;

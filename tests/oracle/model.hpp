@@ -306,9 +306,9 @@ class model {
   ///
   /// Values: E and O the even and odd parts of the sum. Roundings of E: to float, s_p s_v, the product; O
   /// has one more in its scale; the last addition rounds E + O.
-  [[nodiscard]] static table attention(const repquant::instruction& s, const table& q, const table& k,
-                                       const table& v, std::vector<coded>* probabilities,
-                                       const std::vector<int>* forced) {
+  [[nodiscard]] table attention(const repquant::instruction& s, const table& q, const table& k,
+                                const table& v, std::vector<coded>* probabilities,
+                                const std::vector<int>* forced) const {
     const probability_codes codes(s);
     table y = numbers(q.rows, s.cols);
     const std::ptrdiff_t d = s.inner;
@@ -318,6 +318,7 @@ class model {
     std::vector<int> row(keys);
     for (std::ptrdiff_t h = 0; h < s.heads; ++h) {
       const std::ptrdiff_t g = h / (s.heads / s.kv_heads);
+      const auto multiplier = static_cast<double>(number<float>(s.data[0], h));
       for (std::ptrdiff_t i = 0; i < q.rows; ++i) {
         const std::ptrdiff_t seen =
             s.flag != 0 ? std::clamp<std::ptrdiff_t>(i + 1 + k.rows - q.rows, 0, k.rows) : k.rows;
@@ -325,11 +326,11 @@ class model {
         for (std::ptrdiff_t j = 0; j < seen; ++j) {
           std::int64_t sum = 0;
           for (std::ptrdiff_t c = 0; c < d; ++c) {
-            sum +=
-                std::int64_t{q.code[q.at(i, h * d + c)] - s.zero_a} * (k.code[k.at(j, g * d + c)] - s.zero_b);
+            const auto zero = number<std::int32_t>(s.data[1], h * d + c);
+            sum += std::int64_t{q.code[q.at(i, h * d + c)] - zero} * (k.code[k.at(j, g * d + c)] - s.zero_b);
           }
           const auto at = static_cast<std::size_t>(j);
-          x[at] = static_cast<double>(sum) * static_cast<double>(s.m_score);
+          x[at] = static_cast<double>(sum) * multiplier;
           r[at] = std::fabs(x[at]) * (std::abs(sum) > 1 << 24 ? 2 : 1) * u;
         }
         const std::vector<double> p = softmax(x);
@@ -350,13 +351,14 @@ class model {
                                          : coded{codes.of_zero(), 0.5, 0});
         }
         for (std::ptrdiff_t c = 0; c < d; ++c) {
+          const auto zero = number<std::int32_t>(s.data[2], g * d + c);
+          const auto scale = static_cast<double>(number<float>(s.data[3], g * d + c));
           double part[2] = {0, 0};  // exact: below 2^53 in units of the smallest level
           for (std::ptrdiff_t j = 0; j < seen; ++j) {
             const int code = row[static_cast<std::size_t>(j)];
-            part[codes.steps == 2 ? code % 2 : 0] +=
-                codes.weight(code) * (v.code[v.at(j, g * d + c)] - s.zero_c);
+            part[codes.steps == 2 ? code % 2 : 0] += codes.weight(code) * (v.code[v.at(j, g * d + c)] - zero);
           }
-          for (int odd : {0, 1}) part[odd] *= codes.worth(odd == 1) * static_cast<double>(s.value_scale);
+          for (int odd : {0, 1}) part[odd] *= codes.worth(odd == 1) * scale;
           const std::size_t at = y.at(i, h * d + c);
           y.value[at] = part[0] + part[1];
           y.error[at] = u * (3 * std::fabs(part[0]) + 4 * std::fabs(part[1]) + std::fabs(part[0] + part[1]));

@@ -31,43 +31,50 @@ namespace detail {
 /// Calls f(head, p, visible) with the softmax outputs [tokens x keys] of every head of a sample, computed
 /// from the codes as the engine does: exact sums, then the float steps of infer/probability.hpp.
 template<class F>
-void for_each_head(const instruction& s, const matrix<std::uint8_t>& q, const matrix<std::uint8_t>& k,
-                   F&& f) {
+void for_each_head(const instruction& s, std::span<const std::byte> constants, const matrix<std::uint8_t>& q,
+                   const matrix<std::uint8_t>& k, F&& f) {
   const index d = s.inner;
   for (index h = 0; h < s.heads; ++h) {
     const index g = h / (s.heads / s.kv_heads);
-    const matrix<double> a = q.middleCols(h * d, d).template cast<double>().array() - s.zero_a;
+    const attention_head head = head_of(s, constants, h, q.rows(), k.rows());
+    matrix<double> a = q.middleCols(h * d, d).template cast<double>();
+    for (index c = 0; c < d; ++c) a.col(c).array() -= head.q_zero[static_cast<std::size_t>(c)];
     const matrix<double> b = k.middleCols(g * d, d).template cast<double>().array() - s.zero_b;
     const matrix<double> sums = a * b.transpose();  // [tokens x keys], exact integers
     matrix<> p = matrix<>::Zero(sums.rows(), sums.cols());
     for (index i = 0; i < p.rows(); ++i) {
-      const index visible = head_of(s, p.rows(), p.cols()).visible(i);
-      for (index j = 0; j < visible; ++j) p(i, j) = lane::mul(static_cast<float>(sums(i, j)), s.m_score);
+      const index visible = head.visible(i);
+      for (index j = 0; j < visible; ++j)
+        p(i, j) = lane::mul(static_cast<float>(sums(i, j)), head.score_multiplier);
       const std::span<float> row(p.row(i).data(), static_cast<std::size_t>(visible));
       softmax_row(std::span<const float>(row), row);
     }
-    f(h, p);
+    f(h, head, p);
   }
 }
 
 /// Squared error of the attention's output when its probabilities become codes, summed over some samples.
 template<Executor E>
-double probability_error(const instruction& s, const probability_code& code,
-                         const calibration_stream<E>& stream) {
+double probability_error(const instruction& s, std::span<const std::byte> constants,
+                         const probability_code& code, const calibration_stream<E>& stream) {
   const index count = std::min<index>(stream.samples(), 16);
   std::vector<double> errors(static_cast<std::size_t>(count));
   stream.executor()(count, [&](index n) {
     const index i = n * stream.samples() / count;
     const matrix<std::uint8_t>& v = stream.codes(i, s.c);
     double sum = 0;
-    for_each_head(s, stream.codes(i, s.a), stream.codes(i, s.b), [&](index h, const matrix<>& p) {
+    const auto add = [&](index h, const attention_head& head, const matrix<>& p) {
       const index g = h / (s.heads / s.kv_heads);
-      const matrix<double> values =
-          v.middleCols(g * s.inner, s.inner).template cast<double>().array() - s.zero_c;
+      matrix<double> values = v.middleCols(g * s.inner, s.inner).template cast<double>();
+      for (index c = 0; c < values.cols(); ++c) {
+        const auto d = static_cast<std::size_t>(c);
+        values.col(c).array() -= head.v_zero[d];
+        values.col(c) *= static_cast<double>(head.value_scale[d]);
+      }
       matrix<double> error(p.rows(), p.cols());
       code.visit([&](const auto& codec, const auto& params) {
         for (index r = 0; r < p.rows(); ++r) {
-          const index visible = head_of(s, p.rows(), p.cols()).visible(r);
+          const index visible = head.visible(r);
           for (index c = 0; c < p.cols(); ++c) {
             error(r, c) = c < visible
                               ? static_cast<double>(codec.decode(codec.encode(p(r, c), params), params)) -
@@ -77,7 +84,8 @@ double probability_error(const instruction& s, const probability_code& code,
         }
       });
       sum += (error * values).squaredNorm();
-    });
+    };
+    for_each_head(s, constants, stream.codes(i, s.a), stream.codes(i, s.b), add);
     errors[static_cast<std::size_t>(n)] = sum;
   });
   double total = 0;
@@ -91,23 +99,24 @@ double probability_error(const instruction& s, const probability_code& code,
 /// that the observer chooses for it; of several, the one with the smallest squared error of P V is taken, the
 /// first of equal ones in the order uniform, log2, log_sqrt2.
 ///
-/// Requires  scores: codes of q, k, v in its operands' registers, all other fields set
+/// Requires  scores: codes of q, k, v in its operands' registers, all other fields set, its data in constants
 /// Errors    what the observer says, at the site
 /// Cost      a float attention per sample, and per codec one for up to 16 samples
 template<class Observer, Executor E>
-result<instruction> choose_probabilities(const instruction& scores, const std::string& path,
-                                         const probability_codecs& allowed, int depth,
-                                         const Observer& observer, const calibration_stream<E>& stream) {
+result<instruction> choose_probabilities(const instruction& scores, std::span<const std::byte> constants,
+                                         const std::string& path, const probability_codecs& allowed,
+                                         int depth, const Observer& observer,
+                                         const calibration_stream<E>& stream) {
   Observer seen = observer;
   std::vector<Observer> parts(static_cast<std::size_t>(stream.samples()), observer);
   stream.executor()(stream.samples(), [&](index i) {
-    detail::for_each_head(
-        scores, stream.codes(i, scores.a), stream.codes(i, scores.b), [&](index, const matrix<>& p) {
-          for (index r = 0; r < p.rows(); ++r) {
-            const index visible = head_of(scores, p.rows(), p.cols()).visible(r);
-            parts[static_cast<std::size_t>(i)].observe({p.row(r).data(), static_cast<std::size_t>(visible)});
-          }
-        });
+    const auto observe = [&](index, const attention_head& head, const matrix<>& p) {
+      for (index r = 0; r < p.rows(); ++r) {
+        parts[static_cast<std::size_t>(i)].observe(
+            {p.row(r).data(), static_cast<std::size_t>(head.visible(r))});
+      }
+    };
+    detail::for_each_head(scores, constants, stream.codes(i, scores.a), stream.codes(i, scores.b), observe);
   });
   for (const Observer& part : parts) seen.merge(part);
 
@@ -138,7 +147,7 @@ result<instruction> choose_probabilities(const instruction& scores, const std::s
   if (candidates.size() > 1) {
     double least = 0;
     for (std::size_t i = 0; i < candidates.size(); ++i) {
-      const double e = detail::probability_error(scores, candidates[i], stream);
+      const double e = detail::probability_error(scores, constants, candidates[i], stream);
       if (i > 0 && e >= least) continue;
       least = e;
       best = i;

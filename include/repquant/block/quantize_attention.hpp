@@ -6,12 +6,14 @@
 #include <repquant/block/quantization.hpp>
 
 #include <algorithm>
+#include <vector>
 
 namespace repquant::detail {
 
-/// The attention instruction of a step, all but the codec of its probabilities.
+/// The attention instruction of a step, all but the codec of its probabilities: one parameter set for each of
+/// q, k and v, written out for every head and column.
 template<class Recipe, Executor E>
-instruction attention_instruction(const quantization<Recipe, E>& state, const step& s, const coded_value& q,
+instruction attention_instruction(quantization<Recipe, E>& state, const step& s, const coded_value& q,
                                   const coded_value& k, const coded_value& v, int probability_bits) {
   instruction x;
   x.kind = opcode::attention;
@@ -25,12 +27,20 @@ instruction attention_instruction(const quantization<Recipe, E>& state, const st
   x.inner = x.cols / x.heads;
   x.flag = s.attention.causal ? 1 : 0;
   x.bits_a = std::max({q.bits, k.bits, v.bits});
-  x.zero_a = q.params.zero_point;
-  x.zero_b = k.params.zero_point;
-  x.zero_c = v.params.zero_point;
-  x.m_score = static_cast<float>(static_cast<double>(q.params.scale) * static_cast<double>(k.params.scale) *
-                                 static_cast<double>(s.attention.scale));
-  x.value_scale = v.params.scale;
+  // any integer does: what is subtracted from all keys, the softmax takes out; amid the codes sums are small
+  x.zero_b = 1 << (k.bits - 1);
+  const auto m =
+      static_cast<float>(static_cast<double>(q.params.scale) * static_cast<double>(k.params.scale) *
+                         static_cast<double>(s.attention.scale));
+  const index kv_cols = static_cast<index>(x.kv_heads) * x.inner;
+  const auto repeat = [&state](auto number, index n) {
+    const std::vector<decltype(number)> all(static_cast<std::size_t>(n), number);
+    return state.constants(all.data(), n);
+  };
+  x.data[0] = repeat(m, x.heads);
+  x.data[1] = repeat(q.params.zero_point, x.cols);
+  x.data[2] = repeat(v.params.zero_point, kv_cols);
+  x.data[3] = repeat(v.params.scale, kv_cols);
   x.probability_bits = static_cast<std::uint8_t>(probability_bits);
   return x;
 }
@@ -48,9 +58,10 @@ failure quantize_attention(quantization<Recipe, E>& state, const step& s) {
 
   const std::string path = s.path + ".probabilities";
   const int probability_bits = state.bits_of(path, bits);
-  const auto chosen = choose_probabilities(attention_instruction(state, s, q, k, v, probability_bits), path,
-                                           state.recipe.probability, state.recipe.probability_depth,
-                                           state.recipe.probability_range, state.stream);
+  const instruction scores = attention_instruction(state, s, q, k, v, probability_bits);
+  const auto chosen =
+      choose_probabilities(scores, state.stream.writer().constants(), path, state.recipe.probability,
+                           state.recipe.probability_depth, state.recipe.probability_range, state.stream);
   if (!chosen) return chosen.error();
   instruction x = *chosen;
   x.site = state.stream.writer().site(path, probability_bits, site_role::probabilities);

@@ -35,15 +35,18 @@ inline void attend(const attention_head& h, const attention_operands& x, std::sp
   const auto scores = parts.take<std::int64_t>(block * h.keys);
   const auto even = parts.take<std::int64_t>(block * dim);
   const auto odd = parts.take<std::int64_t>(block * dim);
+  const auto q_zero = parts.take<std::int16_t>(dim);
+  const auto even_scale = parts.take<float>(dim);
+  const auto odd_scale = parts.take<float>(dim);
   const auto probabilities = parts.take<float>(h.keys);
   const auto codes = parts.take<std::uint8_t>(block * h.keys);
 
-  const auto center_row = [dim, width, dim_stride](const std::uint8_t* row, std::int32_t zero,
-                                                   std::int16_t* to) {
+  const auto center_row = [dim, width, dim_stride](const std::uint8_t* row, auto zero, std::int16_t* to) {
     center<Arch>({row, width}, zero, {to, width});
     std::fill(to + dim, to + dim_stride, std::int16_t{0});
   };
   if (f.centered) {
+    for (std::size_t d = 0; d < width; ++d) q_zero[d] = static_cast<std::int16_t>(h.q_zero[d]);
     for (index j = 0; j < h.keys; ++j) {
       center_row(x.k + j * x.k_stride, h.k_zero, k16.data() + j * dim_stride);
     }
@@ -52,7 +55,7 @@ inline void attend(const attention_head& h, const attention_operands& x, std::sp
       std::fill(v16.data() + d * key_stride + h.keys, v16.data() + (d + 1) * key_stride, std::int16_t{0});
     }
   }
-  const value_scales scales = scales_of(h.probability, h.value_scale);
+  const value_scales scales = scales_of<Arch>(h.probability, h.value_scale, even_scale, odd_scale);
   const bool two_sums = h.probability.kind == probability_kind::as_log_sqrt2;
 
   for (index i0 = 0; i0 < h.queries; i0 += block) {
@@ -70,7 +73,8 @@ inline void attend(const attention_head& h, const attention_operands& x, std::sp
     };
     if (f.centered) {
       for (index r = 0; r < rows; ++r) {
-        center_row(x.q + (i0 + r) * x.q_stride, h.q_zero, q16.data() + r * dim_stride);
+        center_row(x.q + (i0 + r) * x.q_stride, std::span<const std::int16_t>(q_zero),
+                   q16.data() + r * dim_stride);
       }
     }
     if (f.score_fits) {

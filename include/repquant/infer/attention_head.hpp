@@ -14,21 +14,27 @@ namespace repquant {
 
 /// The numbers of one head.
 ///
-///   S[i][j] = sum_d (q[i][d] - q_zero)(k[j][d] - k_zero)              exact
-///   P[i]    = encode(softmax(float(S[i]) score_multiplier))           over the visible keys
-///   out[i]  = sum_j P[i][j] (v[j] - v_zero), exact, then value_row    (probability.hpp)
+///   S[i][j]   = sum_d (q[i][d] - q_zero[d])(k[j][d] - k_zero)               exact
+///   P[i]      = encode(softmax(float(S[i]) score_multiplier))               over the visible keys
+///   out[i][d] = sum_j P[i][j] (v[j][d] - v_zero[d]), exact, then value_row  (probability.hpp)
+///
+/// Columns of q and k may have scales of their own as long as the product s_q[d] s_k[d] is the same for all
+/// columns of the head; that product and the softmax scale make score_multiplier. Keys may have a zero point
+/// of their own per column, and yet there is one k_zero, which may be any integer: another vector subtracted
+/// from all keys changes all scores of a query by the same number, which the softmax takes out again. (In
+/// real arithmetic; S is rounded to float, so a k_zero amid the codes, which keeps |S| small, is best.)
 ///
 /// Units  score_multiplier = s_q s_k times the softmax scale; value_scale = s_v; strides in values
 struct attention_head {
   index queries = 0;
   index keys = 0;
   index head_dim = 0;
-  std::int32_t q_zero = 0;
+  std::span<const std::int32_t> q_zero;  ///< [head_dim]
   std::int32_t k_zero = 0;
-  std::int32_t v_zero = 0;
-  int code_bits = 8;  ///< of q, k and v; a smaller number proves smaller sums
+  std::span<const std::int32_t> v_zero;  ///< [head_dim]
+  int code_bits = 8;                     ///< of q, k and v; a smaller number proves smaller sums
   float score_multiplier = 1;
-  float value_scale = 1;
+  std::span<const float> value_scale;  ///< [head_dim]
   probability_code probability;
   /// Keys beyond this many are padding; a negative number means that all are there.
   index key_count = -1;
@@ -80,30 +86,43 @@ struct attention_forms {
   bool centered = false;    ///< all operands fit int16 after their zero points
   bool score_fits = false;  ///< score sums fit int32
   bool value_fits = false;  ///< value sums fit int32
-  std::int64_t max_q = 0, max_k = 0, max_v = 0, max_p = 0;
+  std::int64_t max_q = 0, max_k = 0, max_v = 0, max_p = 0;  ///< largest magnitudes of operands
+  std::int64_t sum_q = 0;                                   ///< largest sum_d |q[d] - q_zero[d]|
 };
 inline attention_forms forms_of(const attention_head& h) noexcept {
   const int levels = 1 << h.code_bits;
-  attention_forms f;
-  f.max_q = center_largest(h.q_zero, levels);
-  f.max_k = center_largest(h.k_zero, levels);
-  f.max_v = center_largest(h.v_zero, levels);
-  f.max_p = largest_probability(h.probability);
   const bool log = h.probability.kind != probability_kind::as_uniform;
-  f.centered = center_fits(h.q_zero) && center_fits(h.k_zero) && center_fits(h.v_zero) &&
-               (log || center_fits(h.probability.zero_point));
-  f.score_fits = f.centered && product_fits(h.head_dim, f.max_q, f.max_k);
+  attention_forms f;
+  f.max_k = center_largest(h.k_zero, levels);
+  f.max_p = largest_probability(h.probability);
+  f.centered = center_fits(h.k_zero) && (log || center_fits(h.probability.zero_point));
+  for (std::int32_t zero : h.q_zero) {
+    const std::int64_t largest = center_largest(zero, levels);
+    f.max_q = std::max(f.max_q, largest);
+    f.sum_q += largest;
+    f.centered = f.centered && center_fits(zero);
+  }
+  for (std::int32_t zero : h.v_zero) {
+    f.max_v = std::max(f.max_v, center_largest(zero, levels));
+    f.centered = f.centered && center_fits(zero);
+  }
+  f.score_fits = f.centered && f.sum_q <= 0x7FFFFFFF / f.max_k;
   f.value_fits = f.centered && product_fits(h.keys, f.max_p, f.max_v) && (!log || f.max_p <= 1 << 14);
   return f;
 }
 
 }  // namespace detail
 
-/// Nothing, or why this head cannot run: a size below 1, bits out of range, a depth or a scale that the codec
-/// does not have, or sums that even int64 could not be proved to hold (too_large).
+/// Nothing, or why this head cannot run: a size below 1, a number of columns that are not head_dim, bits out
+/// of range, a depth that the codec does not have, or sums that even int64 cannot be proved to hold
+/// (too_large; got and want are the largest sum_d |q - q_zero|, or the keys).
 [[nodiscard]] inline failure check(const attention_head& h, std::string_view place) noexcept {
   if (h.queries < 1 || h.keys < 1 || h.head_dim < 1) {
     return {errc::empty, place, std::min({h.queries, h.keys, h.head_dim}), 1};
+  }
+  for (std::size_t columns : {h.q_zero.size(), h.v_zero.size(), h.value_scale.size()}) {
+    if (static_cast<index>(columns) != h.head_dim)
+      return {errc::shape_mismatch, place, static_cast<std::int64_t>(columns), h.head_dim};
   }
   if (h.code_bits < 2 || h.code_bits > 8) return {errc::bad_bits, place, h.code_bits, 8};
   if (h.probability.bits < 2 || h.probability.bits > 8) return {errc::bad_bits, place, h.probability.bits, 8};
@@ -112,8 +131,7 @@ inline attention_forms forms_of(const attention_head& h) noexcept {
   }
   const detail::attention_forms f = detail::forms_of(h);
   constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
-  if (f.max_q * f.max_k > most / h.head_dim)
-    return {errc::too_large, place, h.head_dim, most / (f.max_q * f.max_k)};
+  if (f.sum_q > most / f.max_k) return {errc::too_large, place, f.sum_q, most / f.max_k};
   if (f.max_p * f.max_v > most / h.keys) return {errc::too_large, place, h.keys, most / (f.max_p * f.max_v)};
   return {};
 }
@@ -127,7 +145,8 @@ inline attention_forms forms_of(const attention_head& h) noexcept {
          workspace_bytes_of<std::int16_t>(block * padded_row(head_dim)) +
          workspace_bytes_of<std::int16_t>(block * padded_row(keys)) +
          workspace_bytes_of<std::int64_t>(block * keys) +
-         2 * workspace_bytes_of<std::int64_t>(block * head_dim) + workspace_bytes_of<float>(keys) +
+         2 * workspace_bytes_of<std::int64_t>(block * head_dim) + workspace_bytes_of<std::int16_t>(head_dim) +
+         2 * workspace_bytes_of<float>(head_dim) + workspace_bytes_of<float>(keys) +
          workspace_bytes_of<std::uint8_t>(block * keys);
 }
 

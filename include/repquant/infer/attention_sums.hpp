@@ -15,7 +15,7 @@ inline void plain_scores(const attention_head& h, const attention_operands& x, i
   for (index j = 0; j < visible; ++j) {
     std::int64_t sum = 0;
     for (index d = 0; d < h.head_dim; ++d) {
-      sum += (std::int64_t{x.q[i * x.q_stride + d]} - h.q_zero) *
+      sum += (std::int64_t{x.q[i * x.q_stride + d]} - h.q_zero[static_cast<std::size_t>(d)]) *
              (std::int64_t{x.k[j * x.k_stride + d]} - h.k_zero);
     }
     sums[j] = sum;
@@ -38,7 +38,7 @@ inline void plain_values(const attention_head& h, const attention_operands& x, c
         if (std::same_as<C, log_sqrt2> && codes[j] % 2 != 0) sums = odd;
       }
       for (index d = 0; d < h.head_dim; ++d) {
-        sums[d] += weight * (std::int64_t{x.v[j * x.v_stride + d]} - h.v_zero);
+        sums[d] += weight * (std::int64_t{x.v[j * x.v_stride + d]} - h.v_zero[static_cast<std::size_t>(d)]);
       }
     }
   });

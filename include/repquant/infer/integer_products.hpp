@@ -31,18 +31,23 @@ inline linear_codes linear_of(const instruction& s, std::span<const std::byte> c
   return l;
 }
 
-/// The numbers of one head of an attention instruction.
-inline attention_head head_of(const instruction& s, index queries, index keys) noexcept {
+/// The numbers of head `n` of an attention instruction.
+inline attention_head head_of(const instruction& s, std::span<const std::byte> constants, index n,
+                              index queries, index keys) noexcept {
+  const auto d = static_cast<std::size_t>(s.inner);
+  const auto head = static_cast<std::size_t>(n);
+  const std::size_t group = head / static_cast<std::size_t>(s.heads / s.kv_heads);
+  const index kv_cols = static_cast<index>(s.kv_heads) * s.inner;
   attention_head h;
   h.queries = queries;
   h.keys = keys;
   h.head_dim = s.inner;
-  h.q_zero = s.zero_a;
+  h.q_zero = detail::numbers<std::int32_t>(constants, s.data[1], s.cols).subspan(head * d, d);
   h.k_zero = s.zero_b;
-  h.v_zero = s.zero_c;
+  h.v_zero = detail::numbers<std::int32_t>(constants, s.data[2], kv_cols).subspan(group * d, d);
   h.code_bits = s.bits_a;
-  h.score_multiplier = s.m_score;
-  h.value_scale = s.value_scale;
+  h.score_multiplier = detail::numbers<float>(constants, s.data[0], s.heads)[head];
+  h.value_scale = detail::numbers<float>(constants, s.data[3], kv_cols).subspan(group * d, d);
   h.probability = {s.probability,       s.probability_bits,  static_cast<zero_rule>(s.probability_zero_rule),
                    s.probability_depth, s.probability_scale, s.probability_zero};
   h.causal = s.flag != 0;
@@ -76,7 +81,10 @@ inline void pack_weights(const instruction& s, std::span<const std::byte> consta
 /// attention head says.
 inline failure check_products(const instruction& s, std::span<const std::byte> constants) noexcept {
   if (s.kind == opcode::linear) return check(linear_of(s, constants, {}), "products: linear");
-  if (s.kind == opcode::attention) return check(head_of(s, 1, 1), "products: attention");
+  if (s.kind != opcode::attention) return {};
+  for (index n = 0; n < s.heads; ++n) {
+    if (failure f = check(head_of(s, constants, n, 1, 1), "products: attention")) return f;
+  }
   return {};
 }
 
@@ -98,12 +106,12 @@ struct integer_products {
   }
 
   template<class Arch, class Sink>
-  void attend(const instruction& s, const std::uint8_t* q, const std::uint8_t* k, const std::uint8_t* v,
-              index rows, index keys, float* out, Sink&& sink) noexcept {
-    const attention_head h = head_of(s, rows, keys);
+  void attend(const instruction& s, std::span<const std::byte> constants, const std::uint8_t* q,
+              const std::uint8_t* k, const std::uint8_t* v, index rows, index keys, float* out,
+              Sink&& sink) noexcept {
     for (index n = 0; n < s.heads; ++n) {
       repquant::attend<Arch>(
-          h, operands_of(s, n, q, k, v, out), scratch,
+          head_of(s, constants, n, rows, keys), operands_of(s, n, q, k, v, out), scratch,
           [&](index, const std::uint8_t* codes, index count) { sink(s.site, codes, index{1}, count); });
     }
   }

@@ -153,10 +153,10 @@ inline failure model_view::check_numbers(const instruction& s, std::int64_t at) 
       for (std::int32_t z : numbers<std::int32_t>(s.data[i], data_bytes(s, i) / sizeof(std::int32_t)))
         good = good && fits(z);
     }
+    constexpr float largest = std::numeric_limits<float>::max();
     for (int i : {0, 3}) {
       for (float x : numbers<float>(s.data[i], data_bytes(s, i) / sizeof(float))) {
-        if (!(std::fabs(x) <= std::numeric_limits<float>::max()))
-          return {errc::bad_format, "model: scale of instruction", at, i};
+        if (!(x >= -largest && x <= largest)) return {errc::bad_format, "model: scale of instruction", at, i};
       }
     }
   }

@@ -62,9 +62,9 @@ struct instruction {
   std::int32_t inner = 0;  ///< linear: columns of a; attention: head size
   std::int32_t heads = 0;  ///< attention
   std::int32_t kv_heads = 0;
-  std::int32_t site = -1;   ///< encode: its site; attention: the site of the probabilities
-  std::int32_t bits = 0;    ///< encode: of the code; linear: of the weights
-  std::int32_t bits_a = 0;  ///< linear, attention: of the codes in a (b and c have the same)
+  std::int32_t site = -1;             ///< encode: its site; attention: the site of the probabilities
+  std::int32_t bits = 0;              ///< encode: of the code; linear: of the weights
+  std::int32_t bits_a = 0;            ///< linear, attention: of the codes in a (b and c have the same)
   std::int32_t zero_a = 0;            ///< linear
   std::int32_t zero_b = 0;            ///< attention
   std::int32_t row = 0;               ///< select_row

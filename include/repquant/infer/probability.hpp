@@ -45,24 +45,35 @@ struct probability_code {
   }
 };
 
-/// Turns the two sums of a value into float: even times 2^-D s_p s_v, odd times sqrt(1/2) of that. The
-/// uniform code and log2 have only the first.
+/// Turns the two sums of every column of values into float: even times 2^-D s_p s_v, odd times sqrt(1/2) of
+/// that. The uniform code and log2 have only the first, and an empty odd.
 struct value_scales {
-  float even = 0;
-  float odd = 0;
+  std::span<const float> even;
+  std::span<const float> odd;
 };
 
-/// The scales of value sums: even = (s_p s_v) 2^-D, odd = even * 0x1.6a09e6p-1, each product rounded once;
-/// D = largest_shift of the codec, 0 for uniform.
-[[nodiscard]] inline value_scales scales_of(const probability_code& code, float value_scale) noexcept {
-  const float both = lane::mul(code.scale, value_scale);
-  return code.visit([both]<class C>(const C& codec, const auto&) -> value_scales {
+/// The scales of value sums: even[d] = (s_p s_v[d]) 2^-D, odd[d] = even[d] * 0x1.6a09e6p-1, each product
+/// rounded once; D = largest_shift of the codec, 0 for uniform.
+///
+/// Shapes    value_scale, even, odd [n]; what is returned points to even and odd
+template<class Arch = default_arch>
+[[nodiscard]] inline value_scales scales_of(const probability_code& code, std::span<const float> value_scale,
+                                            std::span<float> even, std::span<float> odd) noexcept {
+  using V = lane_of<Arch>;
+  REPQUANT_ASSERT(value_scale.size() >= even.size() && odd.size() == even.size());
+  const auto times = [](std::span<float> out, const float* in, float factor) {
+    map_row<Arch>(
+        out, [factor](const V& s) { return lane::mul(V(factor), s); }, in);
+  };
+  times(even, value_scale.data(), code.scale);
+  return code.visit([&]<class C>(const C& codec, const auto&) -> value_scales {
     if constexpr (std::same_as<C, uniform>) {
-      return {both, 0.0F};
+      return {even, {}};
     } else {
-      const float unit = lane::from_bits((127 - largest_shift(codec)) << 23);
-      const float even = lane::mul(both, unit);
-      return {even, std::same_as<C, log_sqrt2> ? lane::mul(even, 0x1.6a09e6p-1F) : 0.0F};
+      times(even, even.data(), lane::from_bits((127 - largest_shift(codec)) << 23));
+      if constexpr (!std::same_as<C, log_sqrt2>) return {even, {}};
+      times(odd, even.data(), 0x1.6a09e6p-1F);
+      return {even, odd};
     }
   });
 }
@@ -100,28 +111,28 @@ inline void probability_row(const probability_code& code, std::span<const Sum> s
   }
 }
 
-/// out[d] = float(even[d]) scales.even + float(odd[d]) scales.odd; without the second term where odd is
+/// out[d] = float(even[d]) scales.even[d] + float(odd[d]) scales.odd[d]; without the second term where odd is
 /// empty. Conversions half to even, each product and the sum rounded once.
 ///
-/// Shapes    even, out [n]; odd [n] or [0]
+/// Shapes    even, scales.even, out [n]; odd and scales.odd [n] or [0]
 /// Requires  the sums and out do not overlap
 template<class Arch = default_arch, ExactSum Sum>
 inline void value_row(std::span<const Sum> even, std::span<const Sum> odd, const value_scales& scales,
                       std::span<float> out) noexcept {
   using V = lane_of<Arch>;
+  REPQUANT_ASSERT(scales.even.size() >= out.size());
   real_row<Arch>(even, out);
   map_row<Arch>(
-      out, [e = scales.even](const V& s) { return lane::mul(s, V(e)); }, out.data());
+      out, [](const V& s, const V& e) { return lane::mul(s, e); }, out.data(), scales.even.data());
   if (odd.empty()) return;
   constexpr std::size_t block = 64;
   std::array<float, block> second;
   for (std::size_t i = 0; i < out.size(); i += block) {
     const std::size_t n = std::min(block, out.size() - i);
-    real_row<Arch>(std::span<const Sum>(odd.data() + i, n), std::span<float>(second.data(), n));
+    real_row<Arch>(odd.subspan(i, n), std::span<float>(second).first(n));
     map_row<Arch>(
-        out.subspan(i, n),
-        [o = scales.odd](const V& a, const V& s) { return lane::add(a, lane::mul(s, V(o))); }, out.data() + i,
-        second.data());
+        out.subspan(i, n), [](const V& a, const V& s, const V& o) { return lane::add(a, lane::mul(s, o)); },
+        out.data() + i, second.data(), scales.odd.data() + i);
   }
 }
 

@@ -24,9 +24,9 @@ inline void real_row(std::span<const Sum> sums, std::span<float> out) noexcept {
   float* to = out.data();
   const std::size_t n = out.size();
   std::size_t i = 0;
-  if constexpr (std::same_as<Sum, std::int32_t>) {
-    using V = lane_of<Arch>;
-    constexpr std::size_t width = lane_width<V>;
+  using V = lane_of<Arch>;
+  constexpr std::size_t width = lane_width<V>;
+  if constexpr (width > 1 && std::same_as<Sum, std::int32_t>) {
     for (; n - i >= width; i += width) {
       lane::store(to + i, lane::real(lane::load<ints_of<V>>(from + i)));
     }

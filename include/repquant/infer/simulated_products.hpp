@@ -19,7 +19,8 @@ struct simulated_products {
     }
     if (s.kind != opcode::attention) return 0;
     return workspace_alignment + workspace_bytes_of<double>(rows) + workspace_bytes_of<float>(rows) +
-           workspace_bytes_of<std::uint8_t>(rows) + 2 * workspace_bytes_of<double>(s.inner);
+           workspace_bytes_of<std::uint8_t>(rows) + 2 * workspace_bytes_of<double>(s.inner) +
+           2 * workspace_bytes_of<float>(s.inner);
   }
 
   template<class Arch>
@@ -46,23 +47,26 @@ struct simulated_products {
   }
 
   template<class Arch, class Sink>
-  void attend(const instruction& s, const std::uint8_t* q, const std::uint8_t* k, const std::uint8_t* v,
-              index rows, index keys, float* out, Sink&& sink) noexcept {
-    const attention_head h = head_of(s, rows, keys);
-    const value_scales scales = scales_of(h.probability, h.value_scale);
+  void attend(const instruction& s, std::span<const std::byte> constants, const std::uint8_t* q,
+              const std::uint8_t* k, const std::uint8_t* v, index rows, index keys, float* out,
+              Sink&& sink) noexcept {
     workspace_parts parts(scratch);
     const std::span<double> scores = parts.take<double>(keys);
     const std::span<float> probabilities = parts.take<float>(keys);
     const std::span<std::uint8_t> codes = parts.take<std::uint8_t>(keys);
-    const std::span<double> even = parts.take<double>(h.head_dim);
-    const std::span<double> odd = parts.take<double>(h.head_dim);
+    const std::span<double> even = parts.take<double>(s.inner);
+    const std::span<double> odd = parts.take<double>(s.inner);
+    const std::span<float> even_scale = parts.take<float>(s.inner);
+    const std::span<float> odd_scale = parts.take<float>(s.inner);
     for (index n = 0; n < s.heads; ++n) {
+      const attention_head h = head_of(s, constants, n, rows, keys);
+      const value_scales scales = scales_of<Arch>(h.probability, h.value_scale, even_scale, odd_scale);
       const attention_operands x = operands_of(s, n, q, k, v, out);
       for (index i = 0; i < rows; ++i) {
         for (index j = 0; j < keys; ++j) {
           double sum = 0;
           for (index d = 0; d < h.head_dim; ++d) {
-            sum += static_cast<double>(x.q[i * x.q_stride + d] - h.q_zero) *
+            sum += static_cast<double>(x.q[i * x.q_stride + d] - h.q_zero[static_cast<std::size_t>(d)]) *
                    static_cast<double>(x.k[j * x.k_stride + d] - h.k_zero);
           }
           scores[static_cast<std::size_t>(j)] = sum;
@@ -98,7 +102,7 @@ struct simulated_products {
           if (std::same_as<C, log_sqrt2> && code % 2 != 0) sums = odd;
         }
         for (std::size_t d = 0; d < sums.size(); ++d) {
-          sums[d] += weight * (x.v[j * x.v_stride + static_cast<index>(d)] - h.v_zero);
+          sums[d] += weight * (x.v[j * x.v_stride + static_cast<index>(d)] - h.v_zero[d]);
         }
       }
       return std::same_as<C, log_sqrt2>;

@@ -13,6 +13,16 @@ struct fixture {
   rq::attention_head head;
   rq::index gap = 0;  // between the end of a row and the next
   std::vector<std::uint8_t> q, k, v;
+  std::vector<std::int32_t> q_zero, v_zero;  // of every column
+  std::vector<float> value_scale;
+
+  /// Points the head to the columns of this fixture, wherever it was copied to.
+  const rq::attention_head& linked() {
+    head.q_zero = q_zero;
+    head.v_zero = v_zero;
+    head.value_scale = value_scale;
+    return head;
+  }
 
   rq::index stride() const { return head.head_dim + gap; }
 };
@@ -22,14 +32,18 @@ fixture make(rq::index queries, rq::index keys, rq::index dim, rq::probability_c
   f.head.queries = queries;
   f.head.keys = keys;
   f.head.head_dim = dim;
-  f.head.q_zero = 120;
   f.head.k_zero = 131;
-  f.head.v_zero = 100;
   f.head.score_multiplier = 2e-4F;
-  f.head.value_scale = 0.02F;
   f.head.probability = code;
   f.gap = seed % 3;
   std::mt19937 engine(seed);
+  for (rq::index d = 0; d < dim; ++d) {  // no two columns alike, some zero points beyond the codes
+    f.q_zero.push_back(90 + static_cast<std::int32_t>(engine() % 61));
+    f.v_zero.push_back(static_cast<std::int32_t>(engine() % 400) - 70);
+    f.value_scale.push_back(0.01F + 1e-4F * static_cast<float>(engine() % 200));
+  }
+  f.q_zero.front() = 120;
+  f.v_zero.front() = -3;
   for (auto* m : {&f.q, &f.k, &f.v}) {
     m->resize(static_cast<std::size_t>((m == &f.q ? queries : keys) * f.stride()));
     for (auto& c : *m) c = static_cast<std::uint8_t>(engine() % (1U << f.head.code_bits));
@@ -44,7 +58,7 @@ struct outcome {
 
 template<class Arch>
 outcome attend(fixture& f, std::size_t misaligned) {
-  const rq::attention_head& h = f.head;
+  const rq::attention_head& h = f.linked();
   outcome r;
   const rq::index out_stride = h.head_dim + 1;
   r.out.assign(static_cast<std::size_t>(h.queries * out_stride), 77.0F);
@@ -82,7 +96,8 @@ outcome simulate(const fixture& f) {
     for (rq::index j = 0; j < h.keys; ++j) {
       std::int64_t sum = 0;
       for (rq::index d = 0; d < h.head_dim; ++d) {
-        sum += (std::int64_t{f.q[static_cast<std::size_t>(i * f.stride() + d)]} - h.q_zero) *
+        sum += (std::int64_t{f.q[static_cast<std::size_t>(i * f.stride() + d)]} -
+                f.q_zero[static_cast<std::size_t>(d)]) *
                (std::int64_t{f.k[static_cast<std::size_t>(j * f.stride() + d)]} - h.k_zero);
       }
       sums[static_cast<std::size_t>(j)] = static_cast<double>(sum);
@@ -95,7 +110,8 @@ outcome simulate(const fixture& f) {
     for (rq::index d = 0; d < h.head_dim; ++d) {
       std::int64_t exact[2] = {0, 0};
       for (rq::index j = 0; j < visible; ++j) {
-        const std::int64_t v = std::int64_t{f.v[static_cast<std::size_t>(j * f.stride() + d)]} - h.v_zero;
+        const std::int64_t v = std::int64_t{f.v[static_cast<std::size_t>(j * f.stride() + d)]} -
+                               f.v_zero[static_cast<std::size_t>(d)];
         const int c = row[static_cast<std::size_t>(j)];
         if (kind == 0) {
           exact[0] += (c - code.zero_point) * v;
@@ -105,16 +121,18 @@ outcome simulate(const fixture& f) {
       }
       for (int s = 0; s < 2; ++s) part[s][static_cast<std::size_t>(d)] = static_cast<double>(exact[s]);
     }
+    std::vector<float> even_scale(f.value_scale.size());
+    std::vector<float> odd_scale(f.value_scale.size());
     rq::value_row<rq::scalar_arch, double>(
         part[0], std::span<const double>(part[1]).first(kind == 2 ? part[1].size() : 0),
-        rq::scales_of(code, h.value_scale),
+        rq::scales_of<rq::scalar_arch>(code, f.value_scale, even_scale, odd_scale),
         std::span<float>(r.out.data() + i * (h.head_dim + 1), static_cast<std::size_t>(h.head_dim)));
   }
   return r;
 }
 
 void same_everywhere(fixture& f) {
-  REQUIRE(!rq::check(f.head, "head"));
+  REQUIRE(!rq::check(f.linked(), "head"));
   const outcome want = simulate(f);
   for (std::size_t misaligned : {std::size_t{0}, std::size_t{8}}) {
     const outcome wide = attend<rq::default_arch>(f, misaligned);
@@ -168,32 +186,33 @@ TEST_CASE("attend is exact where int32 or int16 would not be") {
   using kind = rq::probability_kind;
   // 900 keys of shift 14: the sums need int64; scores all equal and all extreme
   fixture f = make(3, 900, 16, {.kind = kind::as_log2, .bits = 4}, 5);
-  CHECK_FALSE(rq::detail::forms_of(f.head).value_fits);
+  CHECK_FALSE(rq::detail::forms_of(f.linked()).value_fits);
   same_everywhere(f);
   std::fill(f.v.begin(), f.v.end(), std::uint8_t{255});
-  f.head.v_zero = 0;
+  std::fill(f.v_zero.begin(), f.v_zero.end(), 0);
   f.head.score_multiplier = 0.0F;
   same_everywhere(f);
   // zero points that no int16 holds: what a constant tensor gets
   for (std::int32_t zero : {-(1 << 22), 1 << 22, 40000}) {
     fixture g = make(4, 9, 8, {.kind = kind::as_log_sqrt2, .bits = 4}, 6);
-    g.head.v_zero = zero;
-    CHECK_FALSE(rq::detail::forms_of(g.head).centered);
+    g.v_zero[3] = zero;
+    CHECK_FALSE(rq::detail::forms_of(g.linked()).centered);
     same_everywhere(g);
     g.head.causal = true;
     g.head.probability.zero = rq::zero_rule::none;
     same_everywhere(g);
     g = make(4, 9, 8, {.kind = kind::as_uniform, .bits = 4, .scale = 0.07F}, 7);
-    g.head.q_zero = zero;
+    g.q_zero[5] = zero;
     g.head.score_multiplier = 1e-9F;
     same_everywhere(g);
   }
   // centred, but score sums beyond int32
   fixture w = make(5, 9, 64, {.kind = kind::as_log_sqrt2, .bits = 4}, 8);
-  w.head.q_zero = -32000;
+  w.q_zero[0] = w.q_zero[40] = w.q_zero[63] = -32000;
   w.head.k_zero = 32000;
   w.head.score_multiplier = 1e-8F;
-  CHECK((rq::detail::forms_of(w.head).centered && !rq::detail::forms_of(w.head).score_fits));
+  const auto forms = rq::detail::forms_of(w.linked());
+  CHECK((forms.centered && !forms.score_fits));
   same_everywhere(w);
   // uniform probabilities whose zero point is not a code: masked keys then have weight
   fixture u = make(6, 10, 8, {.kind = kind::as_uniform, .bits = 4, .scale = 0.05F, .zero_point = -3}, 9);
@@ -208,7 +227,9 @@ TEST_CASE("adversarial fills of every operand") {
       for (kind k : {kind::as_uniform, kind::as_log2, kind::as_log_sqrt2}) {
         fixture f =
             make(9, 33, 64, {.kind = k, .bits = 4, .scale = k == kind::as_uniform ? 1.0F / 15 : 1.0F}, 4);
-        f.head.q_zero = f.head.k_zero = f.head.v_zero = 0;
+        f.head.k_zero = 0;
+        std::fill(f.q_zero.begin(), f.q_zero.end(), 0);
+        std::fill(f.v_zero.begin(), f.v_zero.end(), 0);
         std::fill(f.q.begin(), f.q.end(), a);
         std::fill(f.k.begin(), f.k.end(), b);
         for (std::size_t i = 0; i < f.v.size(); ++i) f.v[i] = i % 2 == 0 ? a : b;
@@ -230,7 +251,7 @@ TEST_CASE("attention on codes is close to attention in double") {
     for (rq::index j = 0; j < h.keys; ++j) {
       for (rq::index d = 0; d < h.head_dim; ++d) {
         scores[static_cast<std::size_t>(j)] +=
-            (f.q[static_cast<std::size_t>(i * f.stride() + d)] - h.q_zero) *
+            (f.q[static_cast<std::size_t>(i * f.stride() + d)] - f.q_zero[static_cast<std::size_t>(d)]) *
             (f.k[static_cast<std::size_t>(j * f.stride() + d)] - h.k_zero) *
             static_cast<double>(h.score_multiplier);
       }
@@ -240,8 +261,9 @@ TEST_CASE("attention on codes is close to attention in double") {
       double want = 0;
       double magnitude = 0;
       for (rq::index j = 0; j < h.keys; ++j) {
-        const double v = (f.v[static_cast<std::size_t>(j * f.stride() + d)] - h.v_zero) *
-                         static_cast<double>(h.value_scale);
+        const double v =
+            (f.v[static_cast<std::size_t>(j * f.stride() + d)] - f.v_zero[static_cast<std::size_t>(d)]) *
+            static_cast<double>(f.value_scale[static_cast<std::size_t>(d)]);
         want += p[static_cast<std::size_t>(j)] * v;
         magnitude += p[static_cast<std::size_t>(j)] * std::fabs(v);
       }
@@ -254,7 +276,8 @@ TEST_CASE("attention on codes is close to attention in double") {
 }
 
 TEST_CASE("check names what cannot run") {
-  rq::attention_head h = make(2, 3, 4, {}, 1).head;
+  fixture f = make(2, 3, 4, {}, 1);
+  rq::attention_head h = f.linked();
   CHECK(!rq::check(h, "head"));
   h.keys = 0;
   CHECK(rq::check(h, "head").code == rq::errc::empty);
@@ -265,9 +288,20 @@ TEST_CASE("check names what cannot run") {
   h.probability.depth = 31;
   CHECK(rq::check(h, "head").code == rq::errc::bad_option);
   h.probability = {.kind = rq::probability_kind::as_log2, .bits = 8};
-  h.v_zero = 1 << 22;
+  f.v_zero[2] = 1 << 22;
   h.keys = 2047;
   CHECK(!rq::check(h, "head"));
   h.keys = 2049;  // 2^11 2^30 2^22 = 2^63
-  CHECK(rq::check(h, "head").code == rq::errc::too_large);
+  rq::failure large = rq::check(h, "head");
+  CHECK((large.code == rq::errc::too_large && large.got == 2049 && large.want == 2047));
+  h.keys = 3;
+  f.q_zero = {2147483647, 2147483647, 2147483647, 0};  // 3 (2^31 - 1) + 255
+  h.k_zero = 1431655710;                               // times this is more than 2^63
+  large = rq::check(h, "head");
+  CHECK((large.code == rq::errc::too_large && large.got == 3LL * 2147483647 + 255));
+  CHECK(large.want < large.got);
+  h.k_zero = 1431655709;
+  CHECK(!rq::check(h, "head"));
+  h.value_scale = h.value_scale.first(3);
+  CHECK(rq::check(h, "head").code == rq::errc::shape_mismatch);
 }

@@ -64,9 +64,13 @@ class every_kind {
     s.kv_heads = 1;
     s.flag = 1;
     s.bits_a = 4;
-    s.zero_a = s.zero_b = s.zero_c = 8;
-    s.m_score = 0.03F;
-    s.value_scale = 0.1F;
+    s.zero_b = 8;
+    s.data[0] = reals({0.03F, 0.02F});
+    const std::vector<std::int32_t> q_zero{8, 7, 8, -1};
+    const std::vector<std::int32_t> v_zero{8, 300};
+    s.data[1] = w_.constants(std::span<const std::int32_t>(q_zero));
+    s.data[2] = w_.constants(std::span<const std::int32_t>(v_zero));
+    s.data[3] = reals({0.1F, 0.2F});
     s.probability = rq::probability_kind::as_log_sqrt2;
     s.probability_bits = 4;
     s.probability_depth = 14;
@@ -247,8 +251,12 @@ TEST_CASE("foreign bytes are refused with what they are", "[infer][model]") {
     CHECK(says(open(other), rq::errc::bad_format, "first four bytes"));
   }
   other = every_kind().bytes;
-  other[4] = std::byte{2};  // a version to come
-  CHECK(says(open(other), rq::errc::bad_format, "version"));
+  for (const int version : {1, 3}) {  // one that was, and one to come
+    other[4] = std::byte(version);
+    const rq::failure f = open(other);
+    CHECK(says(f, rq::errc::bad_format, "version"));
+    CHECK((f.got == version && f.want == 2));
+  }
 
   std::vector<std::byte> shifted(every_kind().bytes.size() + 16);
   aligned_bytes room(shifted);

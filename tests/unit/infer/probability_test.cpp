@@ -86,15 +86,23 @@ TEST_CASE("probability_row and value_row give the same bits for every type of su
       }
       CHECK(masked);
 
-      const rq::value_scales scales = rq::scales_of(code, 0.037F);
+      std::vector<float> value_scale(n);
+      for (std::size_t i = 0; i < n; ++i) value_scale[i] = 0.037F + 0.001F * static_cast<float>(i * i % 31);
+      std::vector<float> even_scale(n);
+      std::vector<float> odd_scale(n);
+      const rq::value_scales scales = rq::scales_of(code, value_scale, even_scale, odd_scale);
       const bool two = kind == rq::probability_kind::as_log_sqrt2;
       std::vector<float> want(n);
       for (std::size_t i = 0; i < n; ++i) {  // products of floats are exact in double: one rounding each
         const auto s = static_cast<double>(static_cast<float>(sums[i]));
-        want[i] = oracle::rounded(s * static_cast<double>(scales.even));
-        if (two) want[i] += oracle::rounded(s * static_cast<double>(scales.odd));
+        want[i] = oracle::rounded(s * static_cast<double>(scales.even[i]));
+        if (two) want[i] += oracle::rounded(s * static_cast<double>(scales.odd[i]));
       }
       const auto odd = [two](const auto& v) { return two ? std::span(v) : std::span(v).first(0); };
+      std::vector<float> even_scalar(n);
+      std::vector<float> odd_scalar(n);
+      static_cast<void>(rq::scales_of<rq::scalar_arch>(code, value_scale, even_scalar, odd_scalar));
+      CHECK((oracle::same_bits(even_scale, even_scalar) && oracle::same_bits(odd_scale, odd_scalar)));
       rq::value_row<rq::default_arch, std::int32_t>(sums, odd(sums), scales, p);
       CHECK(oracle::same_bits(p, want));
       rq::value_row<rq::scalar_arch, std::int32_t>(sums, odd(sums), scales, p);
@@ -114,15 +122,20 @@ TEST_CASE("the scales of the even and odd sums are those of the codec's levels")
         rq::probability_code code = code_of(kind, bits);
         code.depth = depth;
         code.scale = 0.93F;
-        const rq::value_scales scales = rq::scales_of(code, 1.0F);
+        const std::vector<float> one{1.0F, 0.25F};
+        std::vector<float> even_scale(2);
+        std::vector<float> odd_scale(2);
+        const rq::value_scales scales = rq::scales_of(code, one, even_scale, odd_scale);
+        CHECK(scales.even[1] == 0.25F * scales.even[0]);
+        CHECK(scales.odd.size() == (kind == rq::probability_kind::as_log_sqrt2 ? 2 : 0));
         code.visit([&]<class C>(const C& codec, const auto& params) {
           if constexpr (std::same_as<C, rq::uniform>) {
-            CHECK(scales.even == params.scale);
+            CHECK(scales.even[0] == params.scale);
           } else {
             for (int c = 0; c <= codec.smallest(); ++c) {
               const bool odd = kind == rq::probability_kind::as_log_sqrt2 && c % 2 == 1;
               const double power = std::ldexp(1.0, rq::largest_shift(codec) - C::shift(c));
-              const double value = power * static_cast<double>(odd ? scales.odd : scales.even);
+              const double value = power * static_cast<double>(odd ? scales.odd[0] : scales.even[0]);
               // sqrt 2 is rounded once, before or after the scale
               CHECK(std::fabs(value / static_cast<double>(codec.decode(c, params)) - 1.0) <= 0x1p-23);
             }
