@@ -18,6 +18,7 @@
 #include <repquant/parallel/concept.hpp>
 #include <repquant/parallel/inline_executor.hpp>
 #include <repquant/parallel/threads.hpp>
+#include <repquant/reconstruct/adaround.hpp>
 #include <repquant/reconstruct/code_gram_accumulator.hpp>
 #include <repquant/reconstruct/concept.hpp>
 #include <repquant/reconstruct/coordinate_descent.hpp>
@@ -28,6 +29,7 @@
 #include <repquant/reconstruct/gram.hpp>
 #include <repquant/reconstruct/gram_accumulator.hpp>
 #include <repquant/reconstruct/pre_correct.hpp>
+#include <repquant/reconstruct/relaxed_rounding.hpp>
 #include <repquant/reconstruct/round_to_nearest.hpp>
 #include <repquant/reconstruct/row_levels.hpp>
 #include <repquant/reconstruct/row_scales.hpp>
