@@ -110,7 +110,8 @@ inline constexpr float fashion_mnist_deviation = 0.3530F;
 ///   value = (pixel / 255 - mean) / deviation
 ///
 /// Shapes    image [784], result [49 x 16]
-inline repquant::matrix<> patches_of(std::span<const std::uint8_t> image) {
+inline repquant::matrix<> patches_of(std::span<const std::uint8_t> image, float mean = fashion_mnist_mean,
+                                     float deviation = fashion_mnist_deviation) {
   constexpr index side = 28;
   constexpr index patch = 4;
   constexpr index across = side / patch;
@@ -118,7 +119,7 @@ inline repquant::matrix<> patches_of(std::span<const std::uint8_t> image) {
   for (index i = 0; i < side; ++i) {
     for (index j = 0; j < side; ++j) {
       const auto pixel = static_cast<float>(image[static_cast<std::size_t>(i * side + j)]);
-      const float value = (pixel / 255.0F - fashion_mnist_mean) / fashion_mnist_deviation;
+      const float value = (pixel / 255.0F - mean) / deviation;
       m(i / patch * across + j / patch, i % patch * patch + j % patch) = value;
     }
   }

@@ -2,7 +2,7 @@
 /// The vision transformer as a block that repquant can trace: the same function as logits() in vit.hpp.
 #pragma once
 
-#include <repquant/block.hpp>
+#include <repquant/block/transformer.hpp>
 
 #include "support/vit.hpp"
 
@@ -11,6 +11,7 @@ namespace examples {
 /// patches -> embedding -> class token and positions -> blocks -> norm -> class token -> head.
 struct vit_model {
   vit_weights weights;
+  repquant::activation function = repquant::activation::gelu_erf;
 
   repquant::value forward(repquant::trace& t, repquant::value x) const {
     const vit_sizes& sizes = weights.sizes;
@@ -21,16 +22,8 @@ struct vit_model {
     for (std::size_t i = 0; i < weights.blocks.size(); ++i) {
       const auto scope = t.scope("block", static_cast<index>(i));
       const vit_block& b = weights.blocks[i];
-      const repquant::encoder_block block{b.ln1,
-                                          b.query,
-                                          b.key,
-                                          b.value,
-                                          b.out,
-                                          b.ln2,
-                                          b.fc1,
-                                          b.fc2,
-                                          {.heads = sizes.heads},
-                                          repquant::activation::gelu_erf};
+      const repquant::encoder_block block{
+          b.ln1, b.query, b.key, b.value, b.out, b.ln2, b.fc1, b.fc2, {.heads = sizes.heads}, function};
       x = block.forward(t, x);
     }
     x = t.select_row(0, t.norm("norm", weights.norm, x));

@@ -5,7 +5,9 @@
 #include <repquant/block/calibration_stream.hpp>
 #include <repquant/block/concept.hpp>
 #include <repquant/block/evaluate.hpp>
+#include <repquant/block/gated.hpp>
 #include <repquant/block/model_writer.hpp>
+#include <repquant/block/post_norm.hpp>
 #include <repquant/block/probabilities.hpp>
 #include <repquant/block/program.hpp>
 #include <repquant/block/quantization.hpp>

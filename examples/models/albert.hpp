@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT
+/// RXNMapper's ALBERT, a masked language model of chemical reactions: one post-norm block, called twelve
+/// times.
+#pragma once
+
+#include <repquant/block/post_norm.hpp>
+
+#include "models/model_case.hpp"
+#include "models/read_block.hpp"
+#include "models/smiles.hpp"
+#include "models/splitmix64.hpp"
+#include "models/text_file.hpp"
+#include <charconv>
+#include <cmath>
+#include <set>
+
+namespace examples {
+
+/// embedding [tokens x 128] -> norm -> 256 wide -> block x12 -> masked-token head [tokens x 591].
+struct albert_model {
+  repquant::matrix<> tokens;     ///< [591 x 128], looked up outside of the program; also the last weights
+  repquant::matrix<> positions;  ///< [512 x 128], the type's row added
+  repquant::layer_norm norm;
+  repquant::linear projection;
+  repquant::post_norm_block block;
+  repquant::linear dense;
+  repquant::layer_norm dense_norm;
+  repquant::column<> out_bias;
+  bool head = true;  ///< false: the program ends with the last hidden state
+
+  repquant::value forward(repquant::trace& t, repquant::value x) const {
+    x = t.linear("embed_proj", projection, t.norm("ln_emb", norm, x));
+    for (index call = 0; call < 12; ++call) {
+      const auto scope = t.scope("block", call);
+      x = block.forward(t, x);
+    }
+    if (!head) return x;
+    x = t.activate(repquant::activation::gelu_erf, t.linear("mlm.dense", dense, x));
+    return t.linear("mlm.out", {tokens, out_bias}, t.norm("mlm.ln", dense_norm, x));
+  }
+
+  /// What the program reads: the token's row plus the position's and the type's.
+  ///
+  /// Errors  shape_mismatch: more tokens than positions; bad_format: an id beyond the vocabulary
+  [[nodiscard]] repquant::result<repquant::matrix<>> embed(std::span<const std::int32_t> ids) const {
+    const auto length = static_cast<index>(ids.size());
+    if (length > positions.rows())
+      return repquant::failure{repquant::errc::shape_mismatch, "albert: tokens", length, positions.rows()};
+    auto x = rows_of(tokens, ids, "albert: token");
+    if (x) *x += positions.topRows(length);
+    return x;
+  }
+};
+
+/// Errors  those of safetensors and weight_reader
+inline repquant::result<albert_model> load_albert_weights(const std::string& path) {
+  const auto file = repquant::safetensors::open(path);
+  if (!file) return file.error();
+  constexpr float eps = 1e-12F;
+  weight_reader r(*file);
+  albert_model m;
+  m.tokens = r.matrix("tok_embed.weight", 591, 128);
+  m.positions = r.matrix("pos_embed", 512, 128);
+  const repquant::matrix<> types = r.matrix("type_embed", 2, 128);
+  m.norm = r.layer_norm("ln_emb", 128, eps);
+  m.projection = r.linear("embed_proj", 256, 128);
+  m.block = read_block<repquant::post_norm_block>(
+      r, "block", {.dim = 256, .hidden = 512, .heads = {.heads = 8}, .eps = eps});
+  m.dense = r.linear("mlm.dense", 128, 256);
+  m.dense_norm = r.layer_norm("mlm.ln", 128, eps);
+  m.out_bias = r.column("mlm.out.bias", 591);
+  if (repquant::failure f = r.finish()) return f;
+  m.positions.rowwise() += types.row(0);
+  return m;
+}
+
+/// A tokenised reaction, and the positions whose tokens are to be guessed.
+struct masked_reaction {
+  std::vector<std::int32_t> ids;  ///< nothing masked
+  std::vector<index> masked;
+};
+
+namespace detail {
+/// The numbers of a text, separated by spaces.
+template<class T>
+repquant::result<std::vector<T>> numbers_of(std::string_view text, std::string_view place) {
+  std::vector<T> all;
+  for (const std::string_view word : split(text, ' ')) {
+    T n = 0;
+    const auto end = std::from_chars(word.data(), word.data() + word.size(), n);
+    if (end.ec != std::errc{} || end.ptr != word.data() + word.size())
+      return repquant::failure{repquant::errc::bad_format, place, static_cast<index>(all.size()), 0};
+    all.push_back(n);
+  }
+  return all;
+}
+}  // namespace detail
+
+/// Lines of ids, a tab, and positions.
+///
+/// Errors  io; bad_format: no tab, no number, a position outside of the line
+inline repquant::result<std::vector<masked_reaction>> read_masked_reactions(const std::string& path) {
+  const auto text = read_text(path);
+  if (!text) return text.error();
+  const std::string place = repquant::detail::file_name(path, 40);
+  std::vector<masked_reaction> all;
+  for (const std::string_view line : split(*text, '\n')) {
+    const std::string at = place + ": line " + std::to_string(all.size() + 1);
+    const std::size_t tab = line.find('\t');
+    if (tab == std::string_view::npos) return repquant::failure{repquant::errc::bad_format, at};
+    auto ids = detail::numbers_of<std::int32_t>(line.substr(0, tab), at);
+    if (!ids) return ids.error();
+    auto masked = detail::numbers_of<index>(line.substr(tab + 1), at);
+    if (!masked) return masked.error();
+    const auto length = static_cast<index>(ids->size());
+    for (const index p : *masked) {
+      if (p < 0 || p >= length) return repquant::failure{repquant::errc::bad_format, at, p, length};
+    }
+    all.push_back({std::move(*ids), std::move(*masked)});
+  }
+  return all;
+}
+
+/// One token a line, its number counted from 0.
+inline repquant::result<smiles_vocabulary> read_vocabulary(const std::string& path) {
+  const auto text = read_text(path);
+  if (!text) return text.error();
+  smiles_vocabulary v;
+  std::int32_t number = 0;
+  for (const std::string_view token : split(*text, '\n')) v.numbers.emplace(token, number++);
+  return v;
+}
+
+/// The reactions of a text, one a line, that are not among `others`, each with 15 % of its tokens chosen to
+/// be guessed (never [CLS] or [SEP]), by splitmix64 from the seed 0.
+inline std::vector<masked_reaction> spare_reactions(std::string_view text,
+                                                    const smiles_vocabulary& vocabulary,
+                                                    const std::vector<masked_reaction>& others) {
+  std::set<std::vector<std::int32_t>> known;
+  for (const masked_reaction& r : others) known.insert(r.ids);
+  splitmix64 random;
+  std::vector<masked_reaction> all;
+  for (const std::string_view line : split(text, '\n')) {
+    std::vector<std::int32_t> ids = vocabulary.ids(line);
+    if (known.contains(ids)) continue;
+    const auto length = static_cast<index>(ids.size());
+    const auto count = std::max<index>(1, std::lround(0.15 * static_cast<double>(length - 2)));
+    if (length < 3) continue;
+    std::vector<index> masked = choose(random, 1, length - 1, count);
+    all.push_back({std::move(ids), std::move(masked)});
+  }
+  return all;
+}
+
+/// Masked reactions as the program reads them; labels are the tokens behind the masks.
+inline repquant::result<std::vector<model_sample>> samples_of(const albert_model& m,
+                                                              const std::vector<masked_reaction>& reactions) {
+  std::vector<model_sample> all;
+  for (const masked_reaction& r : reactions) {
+    std::vector<std::int32_t> ids = r.ids;
+    model_sample s;
+    for (const index p : r.masked) {
+      s.labels.push_back(ids[static_cast<std::size_t>(p)]);
+      ids[static_cast<std::size_t>(p)] = smiles_vocabulary::mask;
+    }
+    s.rows = r.masked;
+    auto input = m.embed(ids);
+    if (!input) return input.error();
+    s.input = std::move(*input);
+    all.push_back(std::move(s));
+  }
+  return all;
+}
+
+/// The model in `data_dir`/albert_smiles: measured on the 400 masked reactions of mlm_dev.tsv, calibrated on
+/// the 100 of reactions_dev.txt that are not among them.
+///
+/// Errors  those of the functions above; empty: no reaction is left to calibrate on
+inline repquant::result<model_case> load_albert(const std::string& data_dir) {
+  const std::string folder = data_dir + "/albert_smiles";
+  const auto weights = load_albert_weights(folder + "/weights.safetensors");
+  if (!weights) return weights.error();
+  auto network = repquant::record(*weights, 128);
+  if (!network) return network.error();
+  const auto measured = read_masked_reactions(folder + "/mlm_dev.tsv");
+  if (!measured) return measured.error();
+  const auto vocabulary = read_vocabulary(folder + "/vocab.txt");
+  if (!vocabulary) return vocabulary.error();
+  const auto text = read_text(folder + "/reactions_dev.txt");
+  if (!text) return text.error();
+  const std::vector<masked_reaction> spare = spare_reactions(*text, *vocabulary, *measured);
+  if (spare.empty())
+    return repquant::failure{repquant::errc::empty, "reactions_dev.txt: spare reactions", 0, 1};
+  auto calibration = samples_of(*weights, spare);
+  if (!calibration) return calibration.error();
+  auto evaluation = samples_of(*weights, *measured);
+  if (!evaluation) return evaluation.error();
+  model_case m;
+  m.name = "albert_smiles";
+  m.network = std::move(*network);
+  m.calibration = std::move(*calibration);
+  m.evaluation = std::move(*evaluation);
+  m.accuracy = "masked_accuracy";
+  return m;
+}
+
+}  // namespace examples
