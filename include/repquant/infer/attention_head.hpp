@@ -113,6 +113,13 @@ inline attention_forms forms_of(const attention_head& h) noexcept {
 
 }  // namespace detail
 
+/// The most keys that a head can have: beyond, its value sums could leave int64. The sizes in `h` do not
+/// matter.
+inline index most_keys(const attention_head& h) noexcept {
+  const detail::attention_forms f = detail::forms_of(h);
+  return static_cast<index>(std::numeric_limits<std::int64_t>::max() / (f.max_p * f.max_v));
+}
+
 /// Nothing, or why this head cannot run: a size below 1, a number of columns that are not head_dim, bits out
 /// of range, a depth that the codec does not have, or sums that even int64 cannot be proved to hold
 /// (too_large; got and want are the largest sum_d |q - q_zero|, or the keys).
@@ -132,7 +139,7 @@ inline attention_forms forms_of(const attention_head& h) noexcept {
   const detail::attention_forms f = detail::forms_of(h);
   constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
   if (f.sum_q > most / f.max_k) return {errc::too_large, place, f.sum_q, most / f.max_k};
-  if (f.max_p * f.max_v > most / h.keys) return {errc::too_large, place, h.keys, most / (f.max_p * f.max_v)};
+  if (h.keys > most_keys(h)) return {errc::too_large, place, h.keys, most_keys(h)};
   return {};
 }
 

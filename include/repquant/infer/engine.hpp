@@ -41,9 +41,11 @@ class engine {
       return {errc::bad_format, "engine: alignment", 1, 8};
     auto* offsets = reinterpret_cast<std::uint64_t*>(storage.data());
     std::size_t used = detail::round_up(m.instructions().size() * sizeof(std::uint64_t), alignment);
+    index keys = std::numeric_limits<index>::max();
     for (std::size_t i = 0; i < m.instructions().size(); ++i) {
       const instruction& s = m.instructions()[i];
       if (failure f = check_products(s, m.constants())) return f;
+      keys = std::min(keys, repquant::most_keys(s, m.constants()));
       offsets[i] = used;
       const std::size_t count = packed_weight_count(s);
       pack_weights(s, m.constants(), {reinterpret_cast<std::int16_t*>(storage.data() + used), count});
@@ -51,19 +53,23 @@ class engine {
     }
     model_ = m;
     storage_ = storage;
+    most_keys_ = keys;
     return {};
   }
 
   [[nodiscard]] const model_view& model() const noexcept { return model_; }
 
   /// Nothing, or why a sequence of `rows` tokens cannot run: no token, fewer than the row that the model
-  /// picks, more than it has positions.
+  /// picks, more than it has positions, more than the sums of an attention hold (too_large; only zero points
+  /// far beyond the codes make that a limit).
   [[nodiscard]] failure check_rows(index rows) const noexcept {
     const index most = model_.header().max_rows;
     const index least = model_.header().min_rows;
     if (rows < 1) return {errc::empty, "engine: rows", rows, 1};
     if (rows < least) return {errc::shape_mismatch, "engine: rows", rows, least};
     if (most > 0 && rows > most) return {errc::shape_mismatch, "engine: rows", rows, most};
+    const index longest = most_keys_ - model_.header().extra_rows;
+    if (rows > longest) return {errc::too_large, "engine: rows", rows, longest};
     return {};
   }
   /// Rows of the result for an input of `rows` tokens.
@@ -138,6 +144,7 @@ class engine {
 
   model_view model_;
   std::span<std::byte> storage_;
+  index most_keys_ = std::numeric_limits<index>::max();
 };
 
 }  // namespace repquant

@@ -88,6 +88,14 @@ inline failure check_products(const instruction& s, std::span<const std::byte> c
   return {};
 }
 
+/// The most keys that the integer products can hold in an attention instruction; any number in others.
+inline index most_keys(const instruction& s, std::span<const std::byte> constants) noexcept {
+  index most = std::numeric_limits<index>::max();
+  if (s.kind != opcode::attention) return most;
+  for (index n = 0; n < s.heads; ++n) most = std::min(most, most_keys(head_of(s, constants, n, 1, 1)));
+  return most;
+}
+
 /// The products of the engine. Made anew for every instruction: it only points to memory.
 struct integer_products {
   std::span<const std::int16_t> weights;  ///< packed, of the instruction at hand

@@ -7,8 +7,9 @@
 
 namespace repquant {
 
-/// Plain loops in double. A sum is exact while it stays below 2^53, which every instruction that
-/// check_products accepts does for less than 2^20 keys.
+/// Plain loops in double, where every sum is exact up to 2^53. An attention whose sums are not proved to stay
+/// below (zero points far beyond the codes, or 2^15 keys under powers of two up to 2^30) is run by the plain
+/// loops in int64 that define it.
 struct simulated_products {
   std::span<const std::int16_t> weights;  ///< not used: the codes are read as they are stored
   std::span<std::byte> scratch;
@@ -20,7 +21,8 @@ struct simulated_products {
     if (s.kind != opcode::attention) return 0;
     return workspace_alignment + workspace_bytes_of<double>(rows) + workspace_bytes_of<float>(rows) +
            workspace_bytes_of<std::uint8_t>(rows) + 2 * workspace_bytes_of<double>(s.inner) +
-           2 * workspace_bytes_of<float>(s.inner);
+           2 * workspace_bytes_of<float>(s.inner) + workspace_bytes_of<std::int64_t>(rows) +
+           2 * workspace_bytes_of<std::int64_t>(s.inner);
   }
 
   template<class Arch>
@@ -51,45 +53,77 @@ struct simulated_products {
               const std::uint8_t* k, const std::uint8_t* v, index rows, index keys, float* out,
               Sink&& sink) noexcept {
     workspace_parts parts(scratch);
-    const std::span<double> scores = parts.take<double>(keys);
     const std::span<float> probabilities = parts.take<float>(keys);
     const std::span<std::uint8_t> codes = parts.take<std::uint8_t>(keys);
-    const std::span<double> even = parts.take<double>(s.inner);
-    const std::span<double> odd = parts.take<double>(s.inner);
     const std::span<float> even_scale = parts.take<float>(s.inner);
     const std::span<float> odd_scale = parts.take<float>(s.inner);
+    const auto sums_in = [&]<class Sum>(Sum) {
+      return attention_sums<Sum>{parts.take<Sum>(keys), parts.take<Sum>(s.inner), parts.take<Sum>(s.inner)};
+    };
+    const attention_sums<double> in_double = sums_in(0.0);
+    const attention_sums<std::int64_t> in_integers = sums_in(std::int64_t{0});
     for (index n = 0; n < s.heads; ++n) {
       const attention_head h = head_of(s, constants, n, rows, keys);
-      const value_scales scales = scales_of<Arch>(h.probability, h.value_scale, even_scale, odd_scale);
       const attention_operands x = operands_of(s, n, q, k, v, out);
-      for (index i = 0; i < rows; ++i) {
-        for (index j = 0; j < keys; ++j) {
-          double sum = 0;
-          for (index d = 0; d < h.head_dim; ++d) {
-            sum += static_cast<double>(x.q[i * x.q_stride + d] - h.q_zero[static_cast<std::size_t>(d)]) *
-                   static_cast<double>(x.k[j * x.k_stride + d] - h.k_zero);
-          }
-          scores[static_cast<std::size_t>(j)] = sum;
+      const value_scales scales = scales_of<Arch>(h.probability, h.value_scale, even_scale, odd_scale);
+      const auto run = [&]<class Sum>(const attention_sums<Sum>& sums) {
+        for (index i = 0; i < rows; ++i) {
+          sum_scores(h, x, i, sums.scores);
+          probability_row<Arch>(h.probability, std::span<const Sum>(sums.scores), h.score_multiplier,
+                                h.visible(i), probabilities, codes);
+          sink(s.site, static_cast<const std::uint8_t*>(codes.data()), index{1}, keys);
+          sum_values(h, x, codes, h.visible(i), sums.even, sums.odd);
+          value_row<Arch>(std::span<const Sum>(sums.even),
+                          std::span<const Sum>(sums.odd).first(scales.odd.size()), scales,
+                          std::span<float>(x.out + i * x.out_stride, sums.even.size()));
         }
-        probability_row<Arch>(h.probability, std::span<const double>(scores), h.score_multiplier,
-                              h.visible(i), probabilities, codes);
-        sink(s.site, static_cast<const std::uint8_t*>(codes.data()), index{1}, keys);
-        const bool two = sum_values(h, x, codes, h.visible(i), even, odd);
-        value_row<Arch>(std::span<const double>(even),
-                        std::span<const double>(odd).first(two ? odd.size() : 0), scales,
-                        std::span<float>(x.out + i * x.out_stride, even.size()));
+      };
+      if (fits_double(h)) {
+        run(in_double);
+      } else {
+        run(in_integers);
       }
     }
   }
 
  private:
-  /// even and odd sums of powers of two times values, or one sum for uniform codes; true for two.
-  static bool sum_values(const attention_head& h, const attention_operands& x,
+  /// The sums of one query: a score per key, one or two values per column.
+  template<class Sum>
+  struct attention_sums {
+    std::span<Sum> scores, even, odd;
+  };
+
+  /// True where no sum of a head, and no part of one, can pass 2^53.
+  static bool fits_double(const attention_head& h) noexcept {
+    constexpr std::int64_t most = std::int64_t{1} << 53;
+    const detail::attention_forms f = detail::forms_of(h);
+    return f.sum_q <= most / f.max_k && h.keys <= most / (f.max_p * f.max_v);
+  }
+
+  static void sum_scores(const attention_head& h, const attention_operands& x, index i,
+                         std::span<double> sums) noexcept {
+    for (std::size_t j = 0; j < sums.size(); ++j) {
+      const std::uint8_t* key = x.k + static_cast<index>(j) * x.k_stride;
+      double sum = 0;
+      for (std::size_t d = 0; d < h.q_zero.size(); ++d) {
+        sum += static_cast<double>(x.q[i * x.q_stride + static_cast<index>(d)] - h.q_zero[d]) *
+               static_cast<double>(key[d] - h.k_zero);
+      }
+      sums[j] = sum;
+    }
+  }
+  static void sum_scores(const attention_head& h, const attention_operands& x, index i,
+                         std::span<std::int64_t> sums) noexcept {
+    detail::plain_scores(h, x, i, h.keys, sums.data());
+  }
+
+  /// Even and odd sums of powers of two times values, or one sum for uniform codes.
+  static void sum_values(const attention_head& h, const attention_operands& x,
                          std::span<const std::uint8_t> codes, index visible, std::span<double> even,
                          std::span<double> odd) noexcept {
     std::fill(even.begin(), even.end(), 0.0);
     std::fill(odd.begin(), odd.end(), 0.0);
-    return h.probability.visit([&]<class C>(const C& codec, const auto& params) {
+    h.probability.visit([&]<class C>(const C& codec, const auto& params) {
       for (index j = 0; j < visible; ++j) {
         const int code = codes[static_cast<std::size_t>(j)];
         std::span<double> sums = even;
@@ -105,8 +139,12 @@ struct simulated_products {
           sums[d] += weight * (x.v[j * x.v_stride + static_cast<index>(d)] - h.v_zero[d]);
         }
       }
-      return std::same_as<C, log_sqrt2>;
     });
+  }
+  static void sum_values(const attention_head& h, const attention_operands& x,
+                         std::span<const std::uint8_t> codes, index visible, std::span<std::int64_t> even,
+                         std::span<std::int64_t> odd) noexcept {
+    detail::plain_values(h, x, codes.data(), visible, even.data(), odd.data());
   }
 };
 

@@ -354,6 +354,32 @@ TEST_CASE("instructions that do not fit together are refused with their number",
   refused(with(rotate, [](auto& s) { s.inner = 1 << 20; }), bad, "constants of instruction", rotate);
   refused(with(attention, [](auto& s) { s.probability_bits = 1; }), bad, "probability", attention);
   refused(with(attention, [](auto& s) { s.zero_b = -(1 << 22) - 1; }), bad, "zero point", attention);
+  // the four ranges of an attention: on a multiple of 8, inside the constants, numbers that can be run with
+  const std::uint64_t end = view.constants().size();
+  for (const int k : {0, 1, 2, 3}) {
+    refused(with(attention, [&](auto& s) { s.data[k] += 4; }), bad, "constants of", attention);
+    refused(with(attention, [&](auto& s) { s.data[k] = end; }), bad, "constants of", attention);
+    refused(with(attention, [&](auto& s) { s.data[k] = ~std::uint64_t{7}; }), bad, "constants of", attention);
+  }
+  const auto with_number = [&](int k, std::uint64_t number, auto value) {
+    const auto* constants = view.constants().data() + good[attention].data[k] + 4 * number;
+    std::byte* const place = bytes.all().data() + (constants - bytes.all().data());
+    std::byte before[4];
+    std::memcpy(before, place, 4);
+    std::memcpy(place, &value, 4);
+    sign(bytes.all());
+    const rq::failure f = open(bytes.all());
+    std::memcpy(place, before, 4);
+    return f;
+  };
+  for (const float x : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
+    refused(with_number(0, 1, x), bad, "scale of", attention);
+    refused(with_number(3, 1, x), bad, "scale of", attention);
+  }
+  refused(with_number(1, 3, (1 << 22) + 1), bad, "zero point", attention);
+  refused(with_number(2, 1, -(1 << 22) - 1), bad, "zero point", attention);
+  CHECK_FALSE(with_number(1, 3, 1 << 22));
+  CHECK_FALSE(with_number(2, 1, -(1 << 22)));
   refused(with(find(opcode::activate), [](auto& s) { s.function = 4; }), bad, "function",
           find(opcode::activate));
   refused(with(add, [](auto& s) { s.kind = opcode::mean_rows; }), mismatch, "rows of instruction", select);
