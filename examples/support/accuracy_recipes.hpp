@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+/// The recipes that examples/accuracy compares, as a table of names and functions. A further recipe is one
+/// more entry of it.
+#pragma once
+
+#include <repquant/parallel/threads.hpp>
+#include <repquant/repquant.hpp>
+
+#include "models/model_case.hpp"
+#include "oracle/repq_vit.hpp"
+#include "support/accuracy_evaluate.hpp"
+#include <memory>
+
+namespace examples {
+
+/// What a recipe is to do.
+struct recipe_task {
+  const model_case& model;
+  int bits = 4;  ///< of weights and of activations
+  repquant::threads exec;
+  repquant::progress_callback progress;
+};
+
+/// A quantized model, and how many samples it was made from.
+struct recipe_result {
+  sample_runner run;
+  std::size_t calibration_samples = 0;
+};
+
+struct accuracy_recipe {
+  std::string name;
+  std::string engine;  ///< integer, or simulated
+  std::function<repquant::result<recipe_result>(const recipe_task&)> quantize;
+};
+
+/// The inputs of at most `limit` calibration samples.
+inline std::vector<repquant::matrix<>> calibration_inputs(
+    const model_case& m, std::size_t limit = std::numeric_limits<std::size_t>::max()) {
+  std::vector<repquant::matrix<>> all;
+  for (const model_sample& s : m.calibration) {
+    if (all.size() < limit) all.push_back(s.input);
+  }
+  return all;
+}
+
+/// A model that runs in integers, as the result of a recipe.
+inline repquant::result<recipe_result> integer_result(repquant::result<repquant::quantized_model> model,
+                                                      std::size_t calibration_samples) {
+  if (!model) return model.error();
+  const auto shared = std::make_shared<const repquant::quantized_model>(std::move(*model));
+  return recipe_result{[shared](const repquant::matrix<>& x) { return shared->run(x); }, calibration_samples};
+}
+
+/// A recipe of this library on all calibration samples.
+template<class Recipe>
+repquant::result<repquant::quantized_model> quantize_with(const Recipe& recipe, const recipe_task& task) {
+  const std::vector<repquant::matrix<>> samples = calibration_inputs(task.model);
+  return repquant::quantize_program(task.model.network, std::span<const repquant::matrix<>>(samples),
+                                    repquant::with_bits(recipe, task.bits, task.bits), task.exec,
+                                    task.progress);
+}
+template<class Recipe>
+accuracy_recipe integer_recipe(const std::string& name) {
+  return {name, "integer", [](const recipe_task& task) {
+            return integer_result(quantize_with(Recipe{}, task), task.model.calibration.size());
+          }};
+}
+
+/// The published RepQ-ViT on 32 samples, as its authors calibrate it.
+inline repquant::result<recipe_result> published_repq_vit(const recipe_task& task) {
+  const std::vector<repquant::matrix<>> samples = calibration_inputs(task.model, 32);
+  for (const repquant::matrix<>& x : samples) {
+    const repquant::shape size{x.rows(), x.cols()};
+    if (repquant::failure f = repquant::check_input(task.model.network, size, "calibration sample")) return f;
+  }
+  const auto model = std::make_shared<const oracle::repq_vit_model>(oracle::quantize_repq_vit(
+      task.model.network, std::span<const repquant::matrix<>>(samples), task.bits, task.bits, task.exec));
+  return recipe_result{
+      [model](const repquant::matrix<>& x) -> repquant::result<repquant::matrix<>> { return model->run(x); },
+      samples.size()};
+}
+
+/// The name of the baseline that shares are taken of.
+inline constexpr const char* baseline_recipe = "repq_vit";
+
+/// All recipes, in the order of the table.
+inline std::vector<accuracy_recipe> accuracy_recipes() {
+  return {
+      integer_recipe<repquant::naive_recipe>("naive"),
+      {baseline_recipe, "simulated", published_repq_vit},
+      integer_recipe<repquant::repquant_recipe>("repquant"),
+  };
+}
+
+}  // namespace examples
