@@ -32,6 +32,7 @@
 #include <repquant/reconstruct/relaxed_rounding.hpp>
 #include <repquant/reconstruct/round_to_nearest.hpp>
 #include <repquant/reconstruct/row_levels.hpp>
+#include <repquant/reconstruct/row_ranges.hpp>
 #include <repquant/reconstruct/row_scales.hpp>
 #include <repquant/reparam/channel_scales.hpp>
 #include <repquant/reparam/equivalence.hpp>

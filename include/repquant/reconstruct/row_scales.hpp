@@ -134,35 +134,51 @@ requires detail::HasScale<C> result<quantized<C, G>> refit_scales(const quantize
   return quantized<C, G>(*std::move(changed), std::move(codes));
 }
 
-/// Codes by `solver`, then `rounds` times: scales refitted to the codes (refit_scales), codes descending
-/// under the new scales (descend). Ends early when a round no longer helps.
+/// `rounds` times: scales refitted to the codes (refit_scales), codes descending under the new scales
+/// (descend). Ends early when a round no longer helps.
+///
+/// Never worse than its start, in tr((W - Q) H (W - Q)^T) and with H damped; row by row.
+///
+/// Shapes    w and the codes [out x in], h [in x in]
+/// Errors    as refit_scales and descend; bad_option (rounds < 0)
+/// Cost      at most 3 out in^2 multiply-adds a round
+template<Codec C, Granularity G, Executor E = inline_executor>
+requires detail::HasScale<C> result<reconstruction<C, G>> descend_with_scales(
+    const quantized<C, G>& start, matrix_view w, const gram& h, int rounds,
+    const descent_options& options = {}, const E& exec = {}) {
+  if (rounds < 0) return failure{errc::bad_option, "descend_with_scales: rounds", rounds, 0};
+  result<reconstruction<C, G>> now = descend(start, w, h, options, exec);
+  for (int round = 0; round < rounds && now; ++round) {
+    const result<quantized<C, G>> scaled = refit_scales(now->weights, w, h, options.damping, exec);
+    if (!scaled) return scaled.error();
+    result<reconstruction<C, G>> next = descend(*scaled, w, h, options, exec);
+    if (!next) return next;
+    const bool enough = next->report.loss > (1 - 1e-4) * now->report.loss;
+    now = std::move(next);
+    if (enough) break;
+  }
+  return now;
+}
+
+/// Codes by `solver`, then descend_with_scales: codes and a quantizer whose scales suit them.
 ///
 /// Never worse than the solver alone, in tr((W - Q) H (W - Q)^T) and with H damped; row by row.
 ///
 /// Shapes    w [out x in], h [in x in]
-/// Errors    as the solver, refit_scales and descend; bad_option (rounds < 0)
+/// Errors    as the solver and descend_with_scales
 /// Cost      the solver, and at most 3 out in^2 multiply-adds a round
 /// Example   const auto r = reconstruct_with_scales(*q, w, h, gptq{}, 4);
 template<Codec C, Granularity G, class R, Executor E = inline_executor>
 requires detail::HasScale<C> && ReconstructorFor<R, C, G> result<reconstruction<C, G>>
 reconstruct_with_scales(const quantizer<C, G>& q, matrix_view w, const gram& h, const R& solver, int rounds,
                         const descent_options& options = {}, const E& exec = {}) {
-  if (rounds < 0) return failure{errc::bad_option, "reconstruct_with_scales: rounds", rounds, 0};
-  result<reconstruction<C, G>> now = detail::run_solver(solver, q, w, h, exec);
-  if (!now) return now;
-  const reconstruction_report first = now->report;
-  for (int round = 0; round < rounds; ++round) {
-    const result<quantized<C, G>> scaled = refit_scales(now->weights, w, h, options.damping, exec);
-    if (!scaled) return scaled.error();
-    result<reconstruction<C, G>> next = descend(*scaled, w, h, options, exec);
-    if (!next) return next;
-    const bool enough = round > 0 && next->report.loss > (1 - 1e-4) * now->report.loss;
-    now = std::move(next);
-    if (enough) break;
-  }
-  now->report.rounded_to_nearest = first.rounded_to_nearest;
-  now->report.notice = first.notice;
-  return now;
+  const result<reconstruction<C, G>> first = detail::run_solver(solver, q, w, h, exec);
+  if (!first) return first;
+  result<reconstruction<C, G>> r = descend_with_scales(first->weights, w, h, rounds, options, exec);
+  if (!r) return r;
+  r->report.rounded_to_nearest = first->report.rounded_to_nearest;
+  r->report.notice = first->report.notice;
+  return r;
 }
 
 }  // namespace repquant

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <repquant/parallel/threads.hpp>
-#include <repquant/reconstruct/fit_rows_to_gram.hpp>
+#include <repquant/reconstruct/row_ranges.hpp>
 #include <repquant/reconstruct/row_scales.hpp>
 
 #include "catch.hpp"
@@ -129,4 +129,31 @@ TEST_CASE("fit_rows_to_gram chooses by the output error of rounding", "[reconstr
     CHECK(code(rq::per_group{7}, {}) == rq::errc::group_mismatch);
     CHECK(code(rq::per_row{}, {.step = 0}) == rq::errc::bad_option);
   }
+}
+
+TEST_CASE("reconstruct_with_ranges is never worse than the solver with one range", "[reconstruct]") {
+  const layer_problem p;
+  const auto check = [&](const auto& granularity) {
+    const rq::uniform codec{3};
+    const auto r = rq::reconstruct_with_ranges(codec, granularity, p.w, p.h, rq::gptq{}).value();
+    const auto whole = rq::fit(codec, granularity, rq::min_max{}, p.w).value();
+    const auto searched = rq::fit_rows_to_gram(codec, granularity, p.w, p.h).value();
+    const auto first = rq::gptq{}(whole, p.w, p.h).value();
+    const auto second = rq::gptq{}(searched, p.w, p.h).value();
+    rq::index worse = 0;
+    for (rq::index i = 0; i < p.w.rows(); ++i) {
+      const double loss = problem::row_loss(r.weights, p.w, p.h, i);
+      worse += loss > problem::row_loss(first.weights, p.w, p.h, i) * (1 + 1e-8) ? 1 : 0;
+      worse += loss > problem::row_loss(second.weights, p.w, p.h, i) * (1 + 1e-8) ? 1 : 0;
+    }
+    CHECK(worse == 0);
+    CHECK(r.report.loss < 0.98 * std::fmin(first.report.loss, second.report.loss));
+    CHECK(r.report.loss == Approx(problem::loss(r.weights, p.w, p.h)).epsilon(1e-9));
+    const double ridge = 0.01 * problem::mean_live_diagonal(p.h);
+    CHECK(r.report.damped_loss == Approx(problem::loss(r.weights, p.w, p.h, ridge)).epsilon(1e-9));
+  };
+  check(rq::per_row{});
+  check(rq::per_group{8});
+  CHECK(rq::reconstruct_with_ranges(rq::uniform{3}, rq::per_tensor{}, p.w, p.h, rq::gptq{}).error().code ==
+        rq::errc::group_mismatch);
 }
