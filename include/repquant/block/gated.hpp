@@ -30,7 +30,7 @@ struct gated_decoder_block {
   linear up;
   linear down;
   attention_options heads{.causal = true};
-  rotary_positions positions;
+  rotary_positions positions{};
   activation function = activation::silu;
 
   value forward(trace& t, value x) const {
