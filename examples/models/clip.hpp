@@ -2,6 +2,8 @@
 /// MIRA, a small CLIP of fashion products: an image tower and a text tower.
 #pragma once
 
+#include <repquant/block/concept.hpp>
+
 #include "models/model_case.hpp"
 #include "models/read_block.hpp"
 #include "models/text_file.hpp"
