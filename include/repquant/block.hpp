@@ -15,10 +15,12 @@
 #include <repquant/block/quantize_block.hpp>
 #include <repquant/block/quantize_linear.hpp>
 #include <repquant/block/quantize_norm.hpp>
+#include <repquant/block/quantize_weights.hpp>
 #include <repquant/block/quantized_model.hpp>
 #include <repquant/block/recipe.hpp>
 #include <repquant/block/trace.hpp>
 #include <repquant/block/transformer.hpp>
+#include <repquant/block/weight_recipe.hpp>
 #include <repquant/ptq.hpp>
 #include <repquant/train/activations.hpp>
 #include <repquant/train/adam.hpp>
