@@ -17,6 +17,8 @@
 /// output is read by anything but linear layers, or that has no beta, cannot be folded and keeps the
 /// channel-wise quantizer; the layer that gives the model's output is the head, whose input has one parameter
 /// set; what a causal mask hides is part of the probability tensor, as zeros.
+///
+/// Length: the procedure on one page, as the phases share all they know.
 #pragma once
 
 #include <repquant/block/evaluate.hpp>
