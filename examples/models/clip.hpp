@@ -114,7 +114,7 @@ inline repquant::result<clip_weights> load_clip_weights(const std::string& path)
   return w;
 }
 
-/// Where this project lists captions to calibrate on.
+/// Where this project lists captions to calibrate on, mixed so that the first few are of all kinds.
 inline const std::string clip_captions = REPQUANT_EXAMPLE_DATA "/../models/clip_captions.txt";
 
 /// The text tower of the model in `data_dir`/clip_tiny_multimodal: measured on the 45 captions of its data,
