@@ -36,6 +36,8 @@ inline void attend(const attention_head& h, const attention_operands& x, std::sp
   const auto even = parts.take<std::int64_t>(block * dim);
   const auto odd = parts.take<std::int64_t>(block * dim);
   const auto q_zero = parts.take<std::int16_t>(dim);
+  const auto v_zero = parts.take<std::int32_t>(dim);
+  const auto parts_of_keys = parts.take<std::int64_t>(h.keys);
   const auto even_scale = parts.take<float>(dim);
   const auto odd_scale = parts.take<float>(dim);
   const auto probabilities = parts.take<float>(h.keys);
@@ -45,12 +47,19 @@ inline void attend(const attention_head& h, const attention_operands& x, std::sp
     center<Arch>({row, width}, zero, {to, width});
     std::fill(to + dim, to + dim_stride, std::int16_t{0});
   };
-  if (f.centered) {
-    for (std::size_t d = 0; d < width; ++d) q_zero[d] = static_cast<std::int16_t>(h.q_zero[d]);
-    for (index j = 0; j < h.keys; ++j) {
-      center_row(x.k + j * x.k_stride, h.k_zero, k16.data() + j * dim_stride);
-    }
-    center_transposed(x.v, h.keys, dim, x.v_stride, h.v_zero, v16.data(), key_stride);
+  const auto centre = [&h](std::int32_t zero, bool near) {
+    return near ? detail::nearest_code(h, zero) : zero;
+  };
+  for (std::size_t d = 0; d < width; ++d) {
+    q_zero[d] = static_cast<std::int16_t>(centre(h.q_zero[d], f.score_near));
+  }
+  for (index j = 0; j < h.keys; ++j) {
+    center_row(x.k + j * x.k_stride, centre(h.k_zero, f.score_near), k16.data() + j * dim_stride);
+  }
+  if (f.score_near) detail::score_parts_of_keys(h, x, parts_of_keys);
+  if (f.value_by_product) {
+    for (std::size_t d = 0; d < width; ++d) v_zero[d] = centre(h.v_zero[d], f.value_near);
+    center_transposed(x.v, h.keys, dim, x.v_stride, v_zero, v16.data(), key_stride);
     for (index d = 0; d < dim; ++d) {
       std::fill(v16.data() + d * key_stride + h.keys, v16.data() + (d + 1) * key_stride, std::int16_t{0});
     }
@@ -71,22 +80,21 @@ inline void attend(const attention_head& h, const attention_operands& x, std::sp
         sink(i0 + r, static_cast<const std::uint8_t*>(row.data()), h.keys);
       }
     };
-    if (f.centered) {
-      for (index r = 0; r < rows; ++r) {
-        center_row(x.q + (i0 + r) * x.q_stride, std::span<const std::int16_t>(q_zero),
-                   q16.data() + r * dim_stride);
-      }
+    for (index r = 0; r < rows; ++r) {
+      center_row(x.q + (i0 + r) * x.q_stride, std::span<const std::int16_t>(q_zero),
+                 q16.data() + r * dim_stride);
     }
     if (f.score_fits) {
       auto* sums = reinterpret_cast<std::int32_t*>(scores.data());
       product<Arch>(q16.data(), rows, dim_stride, k16.data(), seen, dim_stride, dim_stride, sums, h.keys);
       rows_of_codes(static_cast<const std::int32_t*>(sums));
     } else {
-      if (f.centered) {
-        product_wide<Arch>(q16.data(), rows, dim_stride, k16.data(), seen, dim_stride, dim_stride, f.max_q,
-                           f.max_k, scores.data(), h.keys);
-      } else {
-        for (index r = 0; r < rows; ++r) detail::plain_scores(h, x, i0 + r, seen, scores.data() + r * h.keys);
+      product_wide<Arch>(q16.data(), rows, dim_stride, k16.data(), seen, dim_stride, dim_stride, f.max_q,
+                         f.max_k, scores.data(), h.keys);
+      for (index r = 0; f.score_near && r < rows; ++r) {
+        detail::complete_scores(h, q16.data() + r * dim_stride,
+                                parts_of_keys.first(static_cast<std::size_t>(seen)),
+                                scores.data() + r * h.keys);
       }
       rows_of_codes(static_cast<const std::int64_t*>(scores.data()));
     }
@@ -95,7 +103,7 @@ inline void attend(const attention_head& h, const attention_operands& x, std::sp
     const bool masked_is_zero = h.probability.kind == probability_kind::as_uniform
                                     ? h.probability.masked() == h.probability.zero_point
                                     : h.probability.zero == zero_rule::last_code;
-    const bool together = f.centered && (masked_is_zero || h.visible(i0) == seen);
+    const bool together = f.value_by_product && (masked_is_zero || h.visible(i0) == seen);
     const index step = together ? rows : 1;
     for (index r0 = 0; r0 < rows; r0 += step) {
       const index keys = together ? seen : h.visible(i0 + r0);
@@ -113,9 +121,12 @@ inline void attend(const attention_head& h, const attention_operands& x, std::sp
         detail::value_sums<Arch>(h, f, from, step, v16.data(), key_stride, keys, e, o, powers);
         finish(static_cast<const std::int32_t*>(e), static_cast<const std::int32_t*>(o));
       } else {
-        if (f.centered) {
+        if (f.value_by_product) {
           detail::value_sums<Arch>(h, f, from, step, v16.data(), key_stride, keys, even.data(), odd.data(),
                                    powers);
+          for (index r = 0; f.value_near && r < step; ++r) {
+            detail::complete_values(h, from + r * h.keys, keys, even.data() + r * dim, odd.data() + r * dim);
+          }
         } else {
           detail::plain_values(h, x, from, keys, even.data(), odd.data());
         }

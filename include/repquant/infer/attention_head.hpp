@@ -81,33 +81,57 @@ inline std::int64_t largest_probability(const probability_code& code) noexcept {
   });
 }
 
-/// Which arithmetic the ranges of a head prove.
+/// The code nearest to a zero point.
+inline std::int32_t nearest_code(const attention_head& h, std::int32_t zero) noexcept {
+  return std::clamp(zero, 0, (1 << h.code_bits) - 1);
+}
+
+/// Which arithmetic the ranges of a head prove. Where int32 does not hold the sums because of zero points
+/// beyond the codes, the operands are centred on the nearest codes, and what that leaves out is added in
+/// int64 (attention_sums.hpp): the cost of a wide zero point is that of a pass over the keys, not of the
+/// products.
 struct attention_forms {
-  bool centered = false;    ///< all operands fit int16 after their zero points
-  bool score_fits = false;  ///< score sums fit int32
-  bool value_fits = false;  ///< value sums fit int32
-  std::int64_t max_q = 0, max_k = 0, max_v = 0, max_p = 0;  ///< largest magnitudes of operands
+  bool score_fits = false;       ///< score sums fit int32
+  bool value_fits = false;       ///< value sums fit int32
+  bool score_near = false;       ///< q and k are centred on the codes nearest to their zero points
+  bool value_near = false;       ///< v is
+  bool value_by_product = true;  ///< false: a zero point of uniform probabilities that no int16 holds
+  std::int64_t max_q = 0, max_k = 0, max_v = 0, max_p = 0;  ///< largest magnitudes of operands, as centred
   std::int64_t sum_q = 0;                                   ///< largest sum_d |q[d] - q_zero[d]|
+  std::int64_t far_k = 0, far_v = 0;                        ///< largest |k - k_zero| and |v[d] - v_zero[d]|
 };
 inline attention_forms forms_of(const attention_head& h) noexcept {
   const int levels = 1 << h.code_bits;
   const bool log = h.probability.kind != probability_kind::as_uniform;
+  const auto beyond = [&h](std::int32_t zero) { return zero != nearest_code(h, zero); };
   attention_forms f;
-  f.max_k = center_largest(h.k_zero, levels);
-  f.max_p = largest_probability(h.probability);
-  f.centered = center_fits(h.k_zero) && (log || center_fits(h.probability.zero_point));
+  bool score_beyond = beyond(h.k_zero);
+  bool score_int16 = center_fits(h.k_zero);
   for (std::int32_t zero : h.q_zero) {
     const std::int64_t largest = center_largest(zero, levels);
     f.max_q = std::max(f.max_q, largest);
     f.sum_q += largest;
-    f.centered = f.centered && center_fits(zero);
+    score_beyond = score_beyond || beyond(zero);
+    score_int16 = score_int16 && center_fits(zero);
   }
+  bool value_beyond = false;
+  bool value_int16 = true;
   for (std::int32_t zero : h.v_zero) {
-    f.max_v = std::max(f.max_v, center_largest(zero, levels));
-    f.centered = f.centered && center_fits(zero);
+    f.far_v = std::max(f.far_v, center_largest(zero, levels));
+    value_beyond = value_beyond || beyond(zero);
+    value_int16 = value_int16 && center_fits(zero);
   }
-  f.score_fits = f.centered && f.sum_q <= 0x7FFFFFFF / f.max_k;
-  f.value_fits = f.centered && product_fits(h.keys, f.max_p, f.max_v) && (!log || f.max_p <= 1 << 14);
+  f.far_k = center_largest(h.k_zero, levels);
+  f.max_p = largest_probability(h.probability);
+  f.value_by_product = log || center_fits(h.probability.zero_point);
+  f.score_fits = score_int16 && f.sum_q <= 0x7FFFFFFF / f.far_k;
+  f.value_fits = f.value_by_product && value_int16 && product_fits(h.keys, f.max_p, f.far_v) &&
+                 (!log || f.max_p <= 1 << 14);
+  f.score_near = !f.score_fits && score_beyond;
+  f.value_near = f.value_by_product && !f.value_fits && value_beyond;
+  if (f.score_near) f.max_q = levels - 1;
+  f.max_k = f.score_near ? levels - 1 : f.far_k;
+  f.max_v = f.value_near ? levels - 1 : f.far_v;
   return f;
 }
 
@@ -117,7 +141,7 @@ inline attention_forms forms_of(const attention_head& h) noexcept {
 /// matter.
 inline index most_keys(const attention_head& h) noexcept {
   const detail::attention_forms f = detail::forms_of(h);
-  return static_cast<index>(std::numeric_limits<std::int64_t>::max() / (f.max_p * f.max_v));
+  return static_cast<index>(std::numeric_limits<std::int64_t>::max() / (f.max_p * f.far_v));
 }
 
 /// Nothing, or why this head cannot run: a size below 1, a number of columns that are not head_dim, bits out
@@ -138,7 +162,7 @@ inline index most_keys(const attention_head& h) noexcept {
   }
   const detail::attention_forms f = detail::forms_of(h);
   constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
-  if (f.sum_q > most / f.max_k) return {errc::too_large, place, f.sum_q, most / f.max_k};
+  if (f.sum_q > most / f.far_k) return {errc::too_large, place, f.sum_q, most / f.far_k};
   if (h.keys > most_keys(h)) return {errc::too_large, place, h.keys, most_keys(h)};
   return {};
 }
@@ -153,6 +177,7 @@ inline index most_keys(const attention_head& h) noexcept {
          workspace_bytes_of<std::int16_t>(block * padded_row(keys)) +
          workspace_bytes_of<std::int64_t>(block * keys) +
          2 * workspace_bytes_of<std::int64_t>(block * head_dim) + workspace_bytes_of<std::int16_t>(head_dim) +
+         workspace_bytes_of<std::int32_t>(head_dim) + workspace_bytes_of<std::int64_t>(keys) +
          2 * workspace_bytes_of<float>(head_dim) + workspace_bytes_of<float>(keys) +
          workspace_bytes_of<std::uint8_t>(block * keys);
 }

@@ -97,7 +97,7 @@ struct simulated_products {
   static bool fits_double(const attention_head& h) noexcept {
     constexpr std::int64_t most = std::int64_t{1} << 53;
     const detail::attention_forms f = detail::forms_of(h);
-    return f.sum_q <= most / f.max_k && h.keys <= most / (f.max_p * f.max_v);
+    return f.sum_q <= most / f.far_k && h.keys <= most / (f.max_p * f.far_v);
   }
 
   static void sum_scores(const attention_head& h, const attention_operands& x, index i,

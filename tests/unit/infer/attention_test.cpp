@@ -196,7 +196,7 @@ TEST_CASE("attend is exact where int32 or int16 would not be") {
   for (std::int32_t zero : {-(1 << 22), 1 << 22, 40000}) {
     fixture g = make(4, 9, 8, {.kind = kind::as_log_sqrt2, .bits = 4}, 6);
     g.v_zero[3] = zero;
-    CHECK_FALSE(rq::detail::forms_of(g.linked()).centered);
+    CHECK(rq::detail::forms_of(g.linked()).value_near);
     same_everywhere(g);
     g.head.causal = true;
     g.head.probability.zero = rq::zero_rule::none;
@@ -204,15 +204,15 @@ TEST_CASE("attend is exact where int32 or int16 would not be") {
     g = make(4, 9, 8, {.kind = kind::as_uniform, .bits = 4, .scale = 0.07F}, 7);
     g.q_zero[5] = zero;
     g.head.score_multiplier = 1e-9F;
+    CHECK(rq::detail::forms_of(g.linked()).score_near);
     same_everywhere(g);
   }
-  // centred, but score sums beyond int32
+  // zero points that int16 holds, but score sums beyond int32
   fixture w = make(5, 9, 64, {.kind = kind::as_log_sqrt2, .bits = 4}, 8);
   w.q_zero[0] = w.q_zero[40] = w.q_zero[63] = -32000;
   w.head.k_zero = 32000;
   w.head.score_multiplier = 1e-8F;
-  const auto forms = rq::detail::forms_of(w.linked());
-  CHECK((forms.centered && !forms.score_fits));
+  CHECK(rq::detail::forms_of(w.linked()).score_near);
   same_everywhere(w);
   // uniform probabilities whose zero point is not a code: masked keys then have weight
   fixture u = make(6, 10, 8, {.kind = kind::as_uniform, .bits = 4, .scale = 0.05F, .zero_point = -3}, 9);
