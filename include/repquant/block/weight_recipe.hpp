@@ -6,7 +6,6 @@
 #include <repquant/calibrate/least_error.hpp>
 #include <repquant/calibrate/min_max.hpp>
 #include <repquant/codec/uniform.hpp>
-#include <repquant/reconstruct/coordinate_descent.hpp>
 #include <repquant/reconstruct/fit_rows_to_gram.hpp>
 #include <repquant/reconstruct/gptq.hpp>
 #include <repquant/reconstruct/round_to_nearest.hpp>
@@ -36,12 +35,13 @@ struct gptq_weight_recipe : rounding_weight_recipe {
   gptq solver;
 };
 
-/// What this library does best with weights: ranges by the output's error, GPTQ and coordinate descent,
-/// least-squares scales, and the error of earlier layers taken back in part.
+/// What this library does best with weights: GPTQ with the ranges that suit it, codes and scales by turns,
+/// and half of the error that earlier layers brought into inputs and residual taken back.
 struct weight_recipe : rounding_weight_recipe {
   range_options range;
-  coordinate_descent<gptq> solver;
-  int scale_rounds = 4;
+  gptq solver;
+  bool try_ranges = true;
+  int scale_rounds = 8;
   double alpha = 0.5;
   double alpha_residual = 0.5;
   bool correct_bias = true;
