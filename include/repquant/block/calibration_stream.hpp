@@ -5,6 +5,7 @@
 
 #include <repquant/block/evaluate.hpp>
 #include <repquant/block/model_writer.hpp>
+#include <repquant/block/quantized_model.hpp>
 #include <repquant/infer/integer_products.hpp>
 #include <repquant/parallel/concept.hpp>
 
@@ -13,6 +14,20 @@
 #include <vector>
 
 namespace repquant {
+
+namespace detail {
+/// Nothing, or what is wrong with calibration samples: none, or for each ("calibration sample 3") what
+/// check_input and check_finite find.
+inline failure check_samples(const program& p, std::span<const matrix<>> samples) {
+  if (samples.empty()) return {errc::empty, "calibration samples", 0, 1};
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    const std::string place = "calibration sample " + std::to_string(i);
+    if (failure f = check_input(p, {samples[i].rows(), samples[i].cols()}, place)) return f;
+    if (failure f = check_finite(samples[i], place)) return f;
+  }
+  return {};
+}
+}  // namespace detail
 
 /// All samples, step by step. Registers of floats are numbered as the program's values; registers of codes
 /// get numbers after them.
@@ -27,12 +42,7 @@ class calibration_stream {
   /// Errors  empty (no samples), and for each sample ("calibration sample 3") what check_input and
   ///         check_finite find
   failure start(std::span<const matrix<>> samples) {
-    if (samples.empty()) return {errc::empty, "calibration samples", 0, 1};
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-      const std::string place = "calibration sample " + std::to_string(i);
-      if (failure f = check_input(program_, {samples[i].rows(), samples[i].cols()}, place)) return f;
-      if (failure f = check_finite(samples[i], place)) return f;
-    }
+    if (failure f = detail::check_samples(program_, samples)) return f;
     samples_.resize(samples.size());
     for (std::size_t i = 0; i < samples.size(); ++i) {
       samples_[i].target.resize(program_.value_cols.size());
@@ -94,6 +104,16 @@ class calibration_stream {
   void free_codes(std::int32_t number) {
     for (sample& x : samples_)
       x.codes[static_cast<std::size_t>(number) - program_.value_cols.size()].resize(0, 0);
+  }
+
+  /// Noise summed over the samples: f(sample, noise_power&), in sample order whatever the executor.
+  template<class F>
+  [[nodiscard]] noise_power measure(const F& f) const {
+    std::vector<noise_power> parts(samples_.size());
+    exec_(samples(), [&](index i) { f(i, parts[static_cast<std::size_t>(i)]); });
+    noise_power sum;
+    for (const noise_power& p : parts) sum.add(p);
+    return sum;
   }
 
   /// The bytes of the model written so far.

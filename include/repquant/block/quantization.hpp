@@ -3,9 +3,13 @@
 #pragma once
 
 #include <repquant/block/calibration_stream.hpp>
+#include <repquant/block/layer_evidence.hpp>
 #include <repquant/block/quantized_model.hpp>
 #include <repquant/block/recipe.hpp>
+#include <repquant/block/select_early.hpp>
+#include <repquant/block/shared_weights.hpp>
 #include <repquant/calibrate/calibrator.hpp>
+#include <repquant/reparam/fused_norm.hpp>
 
 #include <string>
 #include <utility>
@@ -13,7 +17,8 @@
 
 namespace repquant::detail {
 
-/// A value as products see it: codes in a register, under one layer-wise parameter set.
+/// A value as products see it: codes in a register. `columns` has one parameter set, or one per column; what
+/// a linear layer reads is always layer-wise (`params`), because its weights took the difference.
 struct coded_value {
   std::int32_t codes = -1;
   affine params{};
@@ -23,10 +28,15 @@ struct coded_value {
 /// Where a quantization stands. `folded` is the program whose norms and consumers were changed so far.
 template<class Recipe, Executor E>
 struct quantization {
-  quantization(const program& p, const Recipe& r, const E& exec)
-      : original(p), folded(p), recipe(r), stream(p, exec), override_used(r.overrides.size(), false) {
+  quantization(const program& p, const Recipe& r, const E& exec, const shared_weights& known)
+      : original(p),
+        folded(p),
+        recipe(r),
+        stream(p, exec),
+        override_used(r.overrides.size(), false),
+        shared(known),
+        selected(selected_rows(p)) {
     inputs.resize(p.value_cols.size());
-    grams.resize(p.value_cols.size());
   }
 
   const program& original;
@@ -34,8 +44,11 @@ struct quantization {
   const Recipe& recipe;
   calibration_stream<E> stream;
   std::vector<coded_value> inputs;  ///< of each value that linear layers read
-  std::vector<gram> grams;          ///< of the same, made when first asked for
   std::vector<bool> override_used;
+  const shared_weights& shared;
+  shared_evidence seen;                        ///< of the shared weights, for the next pass
+  std::vector<std::optional<index>> selected;  ///< of each value, the row that the output selects
+  std::map<int, std::optional<reconstruction<uniform, per_row>>> settled;  ///< codes, by layer
   quantization_report report;
 
   [[nodiscard]] index cols(int value) const { return original.value_cols[static_cast<std::size_t>(value)]; }
@@ -69,14 +82,34 @@ struct quantization {
     }
     return readers;
   }
+  /// The changed layers that read a value.
+  [[nodiscard]] std::vector<linear*> consumers(int value) {
+    std::vector<linear*> layers;
+    for (const step* r : linear_readers(value)) {
+      layers.push_back(&folded.linears[static_cast<std::size_t>(r->layer)]);
+    }
+    return layers;
+  }
+  /// How much a token counts: the row that the output selects as much as recipe.selected_weight others.
+  [[nodiscard]] double weight_of(int v, index token, index tokens) const {
+    const auto row = selected[static_cast<std::size_t>(v)];
+    if (!row) return 1;
+    return token == (*row < 0 ? tokens + *row : *row) ? static_cast<double>(1 + recipe.selected_weight) : 1;
+  }
 
   /// A quantizer for value v from its quantized stream over all samples.
   template<class Observer, Granularity G>
   result<quantizer<uniform, G>> calibrate(int v, const std::string& path, const uniform& codec, G granularity,
                                           const Observer& observer) const {
     calibrator<Observer, G> watch(observer, granularity, cols(v), path);
+    const auto row = selected[static_cast<std::size_t>(v)];
     for (index i = 0; i < stream.samples(); ++i) {
-      if (failure f = watch.observe(stream.reals(i, v))) return f;
+      const matrix<>& x = stream.reals(i, v);
+      if (failure f = watch.observe(x)) return f;
+      if (!row || recipe.selected_weight == 0) continue;
+      const matrix<> again =
+          x.row(*row < 0 ? x.rows() + *row : *row).replicate(recipe.selected_weight, 1);
+      if (failure f = watch.observe(again)) return f;
     }
     return watch.make(codec, stream.executor());
   }
@@ -93,8 +126,25 @@ struct quantization {
     x.per_column = params.size() > 1 ? 1 : 0;
     x.data[0] = constants(params.data(), static_cast<index>(params.size()));
     x.site = stream.writer().site(path, to.bits, role);
-    report.sites.push_back({path, role, to.bits, params.size() > 1 ? "uniform per channel" : "uniform"});
-    return stream.run(x);
+    report.sites.push_back({path, role, to.bits, params.size() > 1 ? "uniform per channel" : "uniform", {}});
+    if (failure f = stream.run(x)) return f;
+    report.sites.back().noise = signal_to_noise(v, to.codes, params);
+    return {};
+  }
+
+  /// Signal and noise power of codes against the values that they encode, summed over the samples.
+  [[nodiscard]] noise_power signal_to_noise(int v, std::int32_t codes, std::span<const affine> params) const {
+    return stream.measure([&](index i, noise_power& to) {
+      const matrix<>& x = stream.reals(i, v);
+      const matrix<std::uint8_t>& q = stream.codes(i, codes);
+      for (index t = 0; t < x.rows(); ++t) {
+        for (index d = 0; d < x.cols(); ++d) {
+          const affine& p = params[params.size() == 1 ? 0 : static_cast<std::size_t>(d)];
+          const double value = static_cast<double>(q(t, d) - p.zero_point) * static_cast<double>(p.scale);
+          to.add(static_cast<double>(x(t, d)), value);
+        }
+      }
+    });
   }
 
   /// Calibrates and encodes value v under one parameter set.
@@ -106,13 +156,119 @@ struct quantization {
     return encode(v, path, role, to, q->params());
   }
 
+  /// Calibrates and encodes value v channel by channel; the linear layers that read it take the scales.
+  template<class Observer>
+  failure encode_channel_wise(int v, const std::string& path, site_role role, int bits, coded_value& to,
+                              const Observer& observer) {
+    to.bits = bits_of(path, bits);
+    const uniform codec = activation_codec(to.bits);
+    const auto found = calibrate(v, path, codec, per_col{}, observer);
+    if (!found) return found.error();
+    const auto channels = common_channels(v, codec, found->params());
+    const auto layer = fuse_norm(codec, channels->params, consumers(v), channels->unit);
+    if (!layer) return layer.error().within(path);
+    to.params = *layer;
+    return encode(v, path, role, to, channels->params);
+  }
+
   /// Where linear layers read value v, encodes it for them.
   failure encode_for_readers(int v) {
     const std::vector<const step*> readers = linear_readers(v);
     if (readers.empty()) return {};
-    if (v == 0) return encode_layer_wise(v, "input", site_role::model_input, recipe.input_bits, input(v));
-    return encode_layer_wise(v, readers.front()->path + ".in", site_role::linear_input,
-                             recipe.activation.bits, input(v));
+    const std::string path = v == 0 ? "input" : readers.front()->path + ".in";
+    const int bits = v == 0 ? recipe.input_bits : recipe.activation.bits;
+    const site_role role = v == 0 ? site_role::model_input : site_role::linear_input;
+    if (!recipe.channel_wise_inputs) return encode_layer_wise(v, path, role, bits, input(v));
+    return encode_channel_wise(v, path, role, bits, input(v), recipe.activation_range);
+  }
+
+  /// Channel-wise parameters, and the layer-wise scale that they are folded to (0: the fold's own choice).
+  struct channel_parameters {
+    std::vector<affine> params;
+    double unit = 0;
+  };
+
+  /// Channel-wise parameters as given, unless the layers that read the value are called several times: then
+  /// those whose ratios are the ones that the shared weights hold, times one factor per call.
+  [[nodiscard]] std::optional<channel_parameters> common_channels(int v, const uniform& codec,
+                                                                  std::span<const affine> channels) {
+    channel_parameters own{{channels.begin(), channels.end()}, 0};
+    const int group = shared.group_of(*linear_readers(v).front());
+    if (group < 0) return own;
+    seen.add_channels(group, channels);
+    const column<double>* ratios = shared.ratios(group);
+    if (ratios == nullptr) return own;
+    return with_ratios(v, codec, channels, *ratios);
+  }
+
+  /// Scales factor * ratio, each channel's range about the middle of its own. Of a few factors between the
+  /// geometric mean and the largest that a channel asks for, the one with the least squared error, channels
+  /// weighted by what the readers make of them.
+  [[nodiscard]] channel_parameters with_ratios(int v, const uniform& codec, std::span<const affine> channels,
+                                               const column<double>& ratios) {
+    const auto n = static_cast<index>(channels.size());
+    column<double> importance = column<double>::Zero(n);
+    for (const linear* l : consumers(v)) {
+      importance += l->weight.template cast<double>().colwise().squaredNorm().transpose();
+    }
+    double mean = 0;
+    double largest = 0;
+    for (index d = 0; d < n; ++d) {
+      const double asked = static_cast<double>(channels[static_cast<std::size_t>(d)].scale) / ratios(d);
+      mean += std::log(asked) / static_cast<double>(n);
+      largest = std::fmax(largest, asked);
+    }
+    const double least = 0.7 * std::exp(mean);
+    constexpr int candidates = 12;
+    channel_parameters best;
+    double best_error = 0;
+    for (int c = 0; c < candidates; ++c) {
+      const double factor = least * std::pow(std::fmax(largest / least, 1.0), c / (candidates - 1.0));
+      channel_parameters p{{}, factor};
+      for (index d = 0; d < n; ++d) {
+        const affine& own = channels[static_cast<std::size_t>(d)];
+        const double half = (codec.levels() - 1) / 2.0;
+        const double middle = (half - own.zero_point) * static_cast<double>(own.scale);
+        const double scale = factor * ratios(d);
+        p.params.push_back({static_cast<float>(scale), static_cast<std::int32_t>(std::nearbyint(half - middle / scale))});
+      }
+      const double e = encoding_error(v, codec, p.params, importance);
+      if (c > 0 && !(e < best_error)) continue;
+      best_error = e;
+      best = std::move(p);
+    }
+    return best;
+  }
+
+  /// Sum over samples, tokens and channels of importance (x - decode(encode(x)))^2.
+  [[nodiscard]] double encoding_error(int v, const uniform& codec, std::span<const affine> params,
+                                      const column<double>& importance) const {
+    std::vector<double> errors(static_cast<std::size_t>(stream.samples()));
+    stream.executor()(stream.samples(), [&](index i) {
+      const matrix<>& x = stream.reals(i, v);
+      double sum = 0;
+      for (index t = 0; t < x.rows(); ++t) {
+        const double weight = weight_of(v, t, x.rows());
+        for (index d = 0; d < x.cols(); ++d) {
+          const affine& p = params[static_cast<std::size_t>(d)];
+          const double e = static_cast<double>(codec.decode(codec.encode(x(t, d), p), p) - x(t, d));
+          sum += weight * importance(d) * e * e;
+        }
+      }
+      errors[static_cast<std::size_t>(i)] = sum;
+    });
+    double total = 0;
+    for (double e : errors) total += e;
+    return total;
+  }
+
+  /// Signal and noise of the quantized stream at value v, against the float stream.
+  [[nodiscard]] noise_power output_noise(int v) const {
+    return stream.measure([&](index i, noise_power& to) {
+      const matrix<>& x = stream.target(i, v);
+      const matrix<>& y = stream.reals(i, v);
+      for (index n = 0; n < x.size(); ++n) to.add(static_cast<double>(x.data()[n]), static_cast<double>(y.data()[n]));
+    });
   }
 };
 

@@ -7,6 +7,7 @@
 /// them). So each site is calibrated, and each weight reconstructed, on the inputs it will get.
 #pragma once
 
+#include <repquant/block/balance_attention.hpp>
 #include <repquant/block/concept.hpp>
 #include <repquant/block/quantize_attention.hpp>
 #include <repquant/block/quantize_linear.hpp>
@@ -103,6 +104,25 @@ failure quantize_step(quantization<Recipe, E>& q, const step& s) {
   return f ? f : q.encode_for_readers(s.out);
 }
 
+/// One walk over the program.
+template<class Recipe, Executor E, class Progress>
+failure quantize_steps(quantization<Recipe, E>& q, std::span<const matrix<>> samples, const Progress& progress) {
+  if (failure f = q.stream.start(samples)) return f;
+  if (failure f = q.encode_for_readers(0)) return f;
+  const auto steps = static_cast<index>(q.original.steps.size());
+  for (index i = 0; i < steps; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    q.stream.advance_target(at);
+    if (failure f = quantize_step(q, q.original.steps[at])) return f;
+    q.stream.free_unused(at);
+    if (!progress(i + 1, steps)) return {errc::cancelled, "quantize_block: step", i + 1, steps};
+  }
+  for (std::size_t i = 0; i < q.override_used.size(); ++i) {
+    if (!q.override_used[i]) return {errc::unknown_site, q.recipe.overrides[i].path, 0, 1};
+  }
+  return {};
+}
+
 }  // namespace detail
 
 /// Quantizes a traced block.
@@ -119,22 +139,25 @@ result<quantized_model> quantize_program(const program& p, std::span<const matri
                                          const Recipe& recipe, const E& exec = {},
                                          const progress_callback& progress = {}) {
   if (failure f = detail::check_recipe(recipe)) return f;
-  detail::quantization<Recipe, E> q(p, recipe, exec);
-  if (failure f = q.stream.start(samples)) return f;
-  if (failure f = q.encode_for_readers(0)) return f;
-  const auto steps = static_cast<index>(p.steps.size());
-  for (index i = 0; i < steps; ++i) {
-    const auto at = static_cast<std::size_t>(i);
-    q.stream.advance_target(at);
-    if (failure f = detail::quantize_step(q, p.steps[at])) return f;
-    q.stream.free_unused(at);
-    if (progress && !progress(i + 1, steps))
-      return failure{errc::cancelled, "quantize_block: step", i + 1, steps};
+  if (failure f = detail::check_samples(p, samples)) return f;
+  program prepared = recipe.select_early ? select_early(p) : p;
+  if (recipe.balance_heads) prepared = balance_attention(std::move(prepared), samples, exec);
+  shared_weights shared;
+  if (recipe.share_weights) shared = shared_weights(prepared);
+  const index passes = shared.any() ? 3 : 1;
+  for (index pass = 0;; ++pass) {
+    detail::quantization<Recipe, E> q(prepared, recipe, exec, shared);
+    const auto report = [&](index done, index steps) {
+      return !progress || progress(pass * steps + done, passes * steps);
+    };
+    if (failure f = detail::quantize_steps(q, samples, report)) return f;
+    if (pass + 1 == passes) return quantized_model::load(q.stream.finish(), std::move(q.report));
+    if (pass == 0) {
+      shared.settle_ratios(q.seen);
+    } else {
+      shared.settle_evidence(std::move(q.seen));
+    }
   }
-  for (std::size_t i = 0; i < q.override_used.size(); ++i) {
-    if (!q.override_used[i]) return failure{errc::unknown_site, recipe.overrides[i].path, 0, 1};
-  }
-  return quantized_model::load(q.stream.finish(), std::move(q.report));
 }
 
 /// Traces and quantizes a block: quantize_program(record(block, columns of the samples), ...).

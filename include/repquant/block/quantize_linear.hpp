@@ -1,43 +1,46 @@
 // SPDX-License-Identifier: MIT
-/// The linear step of quantize_block: weights reconstructed on the codes they will read, then the mean error
-/// of the output moved into the bias.
+/// The linear step of quantize_block: weights reconstructed on the codes they will read, against what the
+/// float network gives; the mean error of the output moved into the bias.
 #pragma once
 
 #include <repquant/block/quantization.hpp>
 #include <repquant/calibrate/fit.hpp>
-#include <repquant/reconstruct/code_gram_accumulator.hpp>
+#include <repquant/reconstruct/fit_rows_to_gram.hpp>
 
 namespace repquant::detail {
 
-/// The Gram matrix of the codes that linear layers read from value v, over all samples; made once.
-template<class Recipe, Executor E>
-result<const gram*> gram_of_codes(quantization<Recipe, E>& q, int v) {
-  gram& h = q.grams[static_cast<std::size_t>(v)];
-  if (h.tokens > 0) return static_cast<const gram*>(&h);
-  const coded_value& in = q.input(v);
-  code_gram_accumulator sum(q.cols(v));
-  for (index i = 0; i < q.stream.samples(); ++i) {
-    if (failure f = sum.add(q.stream.codes(i, in.codes))) return f;
-  }
-  result<gram> total = sum.total(in.params);
-  if (!total) return total.error();
-  h = *std::move(total);
-  return static_cast<const gram*>(&h);
+/// The other operand of the addition that alone reads value v (the residual), or -1.
+inline int residual_of(const program& p, int v) {
+  const std::vector<int> readers = p.readers(v);
+  if (readers.size() != 1) return -1;
+  const step& s = p.steps[static_cast<std::size_t>(readers.front())];
+  if (s.kind != step_kind::add || s.a == s.b) return -1;
+  return s.a == v ? s.b : s.a;
 }
 
-/// Mean over all tokens of the float stream minus the quantized stream, per column; double, in sample order.
-template<Executor E>
-column<double> mean_error(const calibration_stream<E>& stream, int v, index cols) {
-  column<double> sum = column<double>::Zero(cols);
-  double tokens = 0;
-  for (index i = 0; i < stream.samples(); ++i) {
-    sum += (stream.target(i, v).template cast<double>() - stream.reals(i, v).template cast<double>())
-               .colwise()
-               .sum()
-               .transpose();
-    tokens += static_cast<double>(stream.reals(i, v).rows());
-  }
-  return sum / tokens;
+/// What the calibration samples say about a linear step whose input is encoded. The error is the float
+/// target minus the step's float weights on the quantized input; where recipe.residual_target is set and the
+/// result is added to a residual, the target takes in what the residual lost.
+template<class Recipe, Executor E>
+layer_evidence evidence_of(const quantization<Recipe, E>& q, const step& s, const linear& layer) {
+  const coded_value& in = q.inputs[static_cast<std::size_t>(s.a)];
+  const int residual = q.recipe.residual_target ? residual_of(q.original, s.out) : -1;
+  const matrix<double> w = layer.weight.template cast<double>();
+  column<double> bias = column<double>::Zero(layer.out());
+  if (layer.bias.size() != 0) bias = layer.bias.template cast<double>();
+  const auto sample = [&](index i, matrix<double>& x, matrix<double>& e) {
+    x = (q.stream.codes(i, in.codes).template cast<double>().array() - in.params.zero_point) *
+        static_cast<double>(in.params.scale);
+    e = q.stream.target(i, s.out).template cast<double>() - x * w.transpose();
+    e.rowwise() -= bias.transpose();
+    if (residual >= 0 && q.stream.reals(i, residual).rows() == e.rows()) {
+      e += q.stream.target(i, residual).template cast<double>() -
+          q.stream.reals(i, residual).template cast<double>();
+    }
+  };
+  return collect_evidence(
+      q.stream.samples(), layer.out(), layer.in(), q.stream.executor(), sample,
+      [&](index, index token, index tokens) { return q.weight_of(s.a, token, tokens); });
 }
 
 /// The instruction of a linear step: m[o] = s_x s_w[o] and c the bias, each rounded once from double.
@@ -75,22 +78,55 @@ instruction linear_instruction(quantization<Recipe, E>& q, const step& s,
 template<class Recipe, Executor E>
 failure quantize_linear(quantization<Recipe, E>& q, const step& s) {
   const linear& layer = q.folded.linears[static_cast<std::size_t>(s.layer)];
-  const auto inputs = gram_of_codes(q, s.a);
-  if (!inputs) return inputs.error().within(s.path);
-  const auto ranges = fit(q.recipe.weight, per_row{}, q.recipe.weight_range, layer.weight);
-  if (!ranges) return ranges.error().within(s.path);
-  const auto weights = q.recipe.solver(*ranges, layer.weight, **inputs);
-  if (!weights) return weights.error().within(s.path);
-  q.report.weights.push_back({s.path, q.recipe.weight.bits, weights->report});
+  const int weight_bits = q.bits_of(s.path, q.recipe.weight.bits);
+  const layer_evidence own = evidence_of(q, s, layer);
+  const int group = q.shared.group_of(s);
+  if (group >= 0) q.seen.add_layer(group, own);
+  const layer_evidence* common = group >= 0 ? q.shared.evidence(group) : nullptr;
+  const layer_evidence& e = common != nullptr ? *common : own;
+
+  const column<double> mean =
+      q.recipe.correct_bias ? e.input_mean() : column<double>::Zero(layer.in()).eval();
+  gram h = centred_inputs(e.halves[0], mean);
+  const gram second = centred_inputs(e.halves[1], mean);
+  h.sum += second.sum;
+  h.tokens += second.tokens;
+  const target_correction correction = correct_target(e, q.recipe.target_damping, q.recipe.target_correction);
+  const matrix<> wanted = (layer.weight.template cast<double>() + correction.change).template cast<float>();
+
+  std::optional<reconstruction<uniform, per_row>>& settled = q.settled[s.layer];
+  if (common != nullptr) {
+    // the first call decides for all
+    std::optional<reconstruction<uniform, per_row>>& first = q.settled[group];
+    if (group != s.layer && first) settled = first;
+  }
+  if (!settled) {
+    const auto& exec = q.stream.executor();
+    uniform codec = q.recipe.weight;
+    codec.bits = weight_bits;
+    const auto ranges = q.recipe.weight_range_by_output
+        ? fit_rows_to_gram(codec, per_row{}, wanted, h, {}, exec)
+        : fit(codec, per_row{}, q.recipe.weight_range, wanted, s.path, exec);
+    if (!ranges) return ranges.error();
+    auto solved = q.recipe.scale_rounds > 0
+        ? reconstruct_with_scales(*ranges, wanted, h, q.recipe.solver, q.recipe.scale_rounds, {}, exec)
+        : run_solver(q.recipe.solver, *ranges, wanted, h, exec);
+    if (!solved) return solved.error().within(s.path);
+    settled = *std::move(solved);
+  }
+  const reconstruction<uniform, per_row>* const weights = &*settled;
+  q.report.weights.push_back({s.path, weight_bits, weights->report, correction.alpha, {}});
 
   column<double> bias = column<double>::Zero(layer.out());
   if (layer.bias.size() != 0) bias = layer.bias.template cast<double>();
   if (q.recipe.correct_bias) {
-    if (failure f = q.stream.preview(linear_instruction(q, s, weights->weights, bias)))
-      return f.within(s.path);
-    bias += mean_error(q.stream, s.out, layer.out());
+    // the mean of target - (Q x^ + b) over the call's own tokens
+    const column<double> input = own.input_mean();
+    bias += own.error_mean() +
+        rounding_error(weights->weights, layer.weight) * input;
   }
   if (failure f = q.stream.run(linear_instruction(q, s, weights->weights, bias))) return f.within(s.path);
+  q.report.weights.back().noise = q.output_noise(s.out);
   return {};
 }
 

@@ -68,25 +68,25 @@ failure quantize_norm(quantization<Recipe, E>& q, const step& s) {
     return q.encode_for_readers(s.out);
   }
   const std::string path = s.path + ".out";
+  auto* norm = std::get_if<layer_norm>(&q.folded.norms[static_cast<std::size_t>(s.layer)]);
+  const bool only_linear_readers =
+      readers.size() == q.original.readers(s.out).size() && s.out != q.original.output;
+  const bool called_once = q.shared.group_of(*readers.front()) < 0;
   coded_value& site = q.input(s.out);
+  if (norm == nullptr || !only_linear_readers || !called_once) {
+    if (failure f = q.stream.run(norm_instruction(q, s))) return f;
+    return q.encode_channel_wise(s.out, path, site_role::norm_output, q.recipe.activation.bits, site,
+                                 q.recipe.norm_range);
+  }
   site.bits = q.bits_of(path, q.recipe.activation.bits);
   const uniform codec = q.activation_codec(site.bits);
   if (failure f = q.stream.preview(norm_instruction(q, s))) return f;
   const auto channels = q.calibrate(s.out, path, codec, per_col{}, q.recipe.norm_range);
   if (!channels) return channels.error();
-
-  std::vector<linear*> consumers;
-  for (const step* r : readers) consumers.push_back(&q.folded.linears[static_cast<std::size_t>(r->layer)]);
-  auto* norm = std::get_if<layer_norm>(&q.folded.norms[static_cast<std::size_t>(s.layer)]);
-  const bool only_linear_readers =
-      readers.size() == q.original.readers(s.out).size() && s.out != q.original.output;
-  const bool folds = norm != nullptr && only_linear_readers;
-  const auto layer_wise = folds ? fold_layer_norm(codec, channels->params(), *norm, consumers)
-                                : fuse_norm(codec, channels->params(), consumers);
+  const auto layer_wise = fold_layer_norm(codec, channels->params(), *norm, q.consumers(s.out));
   if (!layer_wise) return layer_wise.error().within(path);
   site.params = *layer_wise;
   if (failure f = q.stream.run(norm_instruction(q, s))) return f;
-  if (!folds) return q.encode(s.out, path, site_role::norm_output, site, channels->params());
   if (failure f = report_fold(q, s, codec, channels->params())) return f;
   if (failure f =
           q.encode(s.out, path, site_role::norm_output, site, std::span<const affine>(&site.params, 1)))

@@ -15,18 +15,40 @@
 
 namespace repquant {
 
+/// Power of a float signal and of the difference that quantization made to it.
+struct noise_power {
+  double signal = 0;
+  double noise = 0;
+
+  void add(double original, double quantized) noexcept {
+    signal += original * original;
+    noise += (original - quantized) * (original - quantized);
+  }
+  void add(const noise_power& other) noexcept {
+    signal += other.signal;
+    noise += other.noise;
+  }
+  /// 10 log10(signal / noise); 200 where there is no noise.
+  [[nodiscard]] double decibels() const noexcept {
+    return noise > 0 && signal > 0 ? std::fmin(10 * std::log10(signal / noise), 200) : 200;
+  }
+};
+
 /// One quantized activation: its path, its width, what its codes mean.
 struct site_report {
   std::string path;
   site_role role = site_role::linear_input;
   int bits = 0;
   std::string codec;
+  noise_power noise;  ///< of the codes against the values that they encode, over the calibration samples
 };
 /// One quantized weight, and what the reconstructor did.
 struct weight_report {
   std::string path;
   int bits = 0;
   reconstruction_report reconstruction;
+  double correction = 0;  ///< the share of the least-squares change that the float weights took first
+  noise_power noise;      ///< of the layer's output against the float network, all errors before it included
 };
 /// One folded norm, and the equivalence that was measured on calibration samples.
 struct fold_report {

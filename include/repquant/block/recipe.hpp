@@ -43,11 +43,27 @@ struct naive_recipe {
   uniform activation{.bits = 8};   ///< linear inputs, q, k, v; its bits also count for probabilities
   int input_bits = 8;              ///< for linear layers that read the model's input
   bool channel_wise_norm = false;  ///< one parameter set per channel behind a norm, folded away after
+  /// One parameter set per channel at the inputs of the other linear layers, too: the layers take the scales.
+  bool channel_wise_inputs = false;
+  /// Parameters per head and channel for q, k and v. Scales of a channel of q and of k multiply to one number
+  /// per head; zero points of keys cost nothing (infer/attention_head.hpp).
+  bool channel_wise_attention = false;
+  bool balance_heads = false;      ///< bases of the heads in which low-bit codes lose least (balance_heads)
+  bool select_early = false;       ///< works on the selected token alone where only that is read (select_early)
   bool correct_bias = false;       ///< moves the mean error of a layer's output into its bias
+  double target_correction = 0;    ///< most of the least-squares change taken before rounding, 0 to 1
+  double target_damping = 0.01;    ///< ridge of that change, over the mean diagonal of the Gram matrix
+  bool residual_target = false;    ///< layers that write to the residual also aim at what it lost so far
+  /// Ranges of weights by the error of the layer's output (fit_rows_to_gram) instead of by weight_range.
+  bool weight_range_by_output = false;
+  int scale_rounds = 0;            ///< rounds of least-squares scales and coordinate descent after the solver
+  bool share_weights = false;      ///< a layer called several times keeps one set of codes
+  index selected_weight = 0;       ///< by how many tokens the one that the output selects counts more
   probability_codecs probability{.uniform = true};
   int probability_depth = 14;  ///< largest shift of a logarithmic code; 14 keeps sums in 32 bits
   min_max norm_range;          ///< observer of norm outputs
   min_max activation_range;    ///< observer of every other linear input and of q, k, v
+  min_max attention_range;     ///< observer of q, k, v where channel_wise_attention is set
   min_max probability_range;
   min_max weight_range;
   round_to_nearest solver;
@@ -61,6 +77,7 @@ struct repq_recipe : naive_recipe {
   probability_codecs probability{.log_sqrt2 = true};
   percentile_search norm_range;
   percentile_search activation_range;
+  percentile_search attention_range;
   percentile_search probability_range;
   percentile_search weight_range;
 };
@@ -74,6 +91,7 @@ struct repquant_recipe : naive_recipe {
   probability_codecs probability{.uniform = true, .log2 = true, .log_sqrt2 = true};
   least_error norm_range;
   percentile_search activation_range;
+  percentile_search attention_range;
   percentile_search probability_range;
   least_error weight_range;
   gptq solver;

@@ -17,14 +17,18 @@ namespace repquant {
 /// the kernel that encodes does with s and z. For RMSNorm, which has no shift, and for a norm whose output
 /// is also the residual. In float the changed consumers no longer fit the unchanged norm: they read codes.
 ///
+/// s~ is `unit` where that is positive: consumers that several calls share get the same weights where the
+/// channels of each call are its unit times the same ratios.
+///
 /// Shapes    channels [in]; consumers [out_i x in]
 /// Errors    as fold_layer_norm. On a failure nothing was changed
 /// Cost      in * sum of out_i
 /// Precision double, each result rounded once to float
 inline result<affine> fuse_norm(const uniform& codec, std::span<const affine> channels,
-                                std::span<linear* const> consumers) {
+                                std::span<linear* const> consumers, double unit = 0) {
   if (failure f = check(codec, channels, "fold: channels")) return f;
-  const affine layer = layer_wise(codec, channels);
+  affine layer = layer_wise(codec, channels);
+  if (unit > 0) layer.scale = static_cast<float>(unit);
   result<std::vector<linear>> folded = detail::absorb_all(codec, channels, layer, consumers);
   if (!folded) return folded.error();
   detail::commit(consumers, *folded);

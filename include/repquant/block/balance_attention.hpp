@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT
+/// balance_attention: the head bases of reparam/balance_heads.hpp put into the layers around each attention.
+#pragma once
+
+#include <repquant/block/evaluate.hpp>
+#include <repquant/block/shared_weights.hpp>
+#include <repquant/parallel/concept.hpp>
+#include <repquant/reparam/balance_heads.hpp>
+
+#include <map>
+#include <vector>
+
+namespace repquant {
+
+namespace detail {
+
+/// The linear step that alone makes value v for one reader, or nothing.
+inline const step* sole_maker(const program& p, int v) {
+  if (p.readers(v).size() != 1 || v == p.output) return nullptr;
+  for (const step& s : p.steps) {
+    if (s.out == v) return s.kind == step_kind::linear ? &s : nullptr;
+  }
+  return nullptr;
+}
+/// The same, looking through a selection of rows.
+inline const step* sole_maker_of_rows(const program& p, int v) {
+  for (const step& s : p.steps) {
+    if (s.out == v && s.kind == step_kind::select_row && p.readers(v).size() == 1) return sole_maker(p, s.a);
+  }
+  return sole_maker(p, v);
+}
+
+/// Second moments about the mean (or about zero) of the columns of a value, head by head.
+struct head_moments {
+  std::vector<matrix<double>> products;
+  column<double> sum;
+  double tokens = 0;
+};
+
+inline void add_moments(head_moments& m, const matrix<>& x, index heads) {
+  const index d = x.cols() / heads;
+  m.products.resize(static_cast<std::size_t>(heads), matrix<double>::Zero(d, d));
+  if (m.sum.size() == 0) m.sum = column<double>::Zero(x.cols());
+  for (index h = 0; h < heads; ++h) {
+    const matrix<double> part = x.middleCols(h * d, d).template cast<double>();
+    m.products[static_cast<std::size_t>(h)] += part.transpose() * part;
+  }
+  m.sum += x.template cast<double>().colwise().sum().transpose();
+  m.tokens += static_cast<double>(x.rows());
+}
+
+inline matrix<double> about_mean(const head_moments& m, index h) {
+  const matrix<double>& p = m.products[static_cast<std::size_t>(h)];
+  const auto mean = m.sum.segment(h * p.rows(), p.rows());
+  return p - mean * mean.transpose() / m.tokens;
+}
+
+/// Rows [first, first + d) of a layer's output in another basis: y' = y basis.
+inline void change_outputs(linear& l, index first, const matrix<double>& basis) {
+  const index d = basis.rows();
+  l.weight.middleRows(first, d) =
+      (basis.transpose() * l.weight.middleRows(first, d).template cast<double>()).template cast<float>();
+  if (l.bias.size() != 0) {
+    l.bias.segment(first, d) =
+        (basis.transpose() * l.bias.segment(first, d).template cast<double>()).template cast<float>();
+  }
+}
+/// Columns [first, first + d) of a layer for an input that was multiplied by a basis whose inverse transposed
+/// is `backward`.
+inline void change_inputs(linear& l, index first, const matrix<double>& backward) {
+  const index d = backward.rows();
+  l.weight.middleCols(first, d) =
+      (l.weight.middleCols(first, d).template cast<double>() * backward).template cast<float>();
+}
+
+}  // namespace detail
+
+/// The program with the query, key, value and output layers of each attention in balanced head bases. Left
+/// alone: queries and keys that something stands in front of (rotary positions), values and outputs that
+/// other steps read. Calls of shared layers get one basis, from all calls' samples together.
+///
+/// Precision  the float function changes by float rounding of the layers' weights
+/// Cost       a float run of the samples; in d^2 for each layer and head
+template<Executor E>
+program balance_attention(program p, std::span<const matrix<>> samples, const E& exec) {
+  struct site {
+    const step* attention = nullptr;
+    const step* query = nullptr;
+    const step* key = nullptr;
+    const step* value = nullptr;
+    const step* out = nullptr;
+    int group = -1;
+  };
+  const shared_weights shared(p);
+  std::vector<site> sites;
+  for (const step& s : p.steps) {
+    if (s.kind != step_kind::attention) continue;
+    site x{&s};
+    x.query = detail::sole_maker_of_rows(p, s.a);
+    x.key = detail::sole_maker(p, s.b);
+    x.value = detail::sole_maker(p, s.c);
+    const std::vector<int> readers = p.readers(s.out);
+    if (readers.size() == 1 && s.out != p.output) {
+      const step& r = p.steps[static_cast<std::size_t>(readers.front())];
+      if (r.kind == step_kind::linear) x.out = &r;
+    }
+    if (x.query == nullptr || x.key == nullptr || x.query == x.key) x.query = x.key = nullptr;
+    if (x.value == nullptr || x.out == nullptr) x.value = x.out = nullptr;
+    // one basis for all calls of a shared layer; its number is that of any of its layers
+    const step* any = x.key != nullptr ? x.key : x.value;
+    if (any == nullptr) continue;
+    x.group = shared.group_of(*any) >= 0 ? shared.group_of(*any) : any->layer;
+    sites.push_back(x);
+  }
+
+  struct moments {
+    detail::head_moments query, key, value;
+  };
+  std::vector<std::vector<moments>> parts(samples.size());
+  exec(static_cast<index>(samples.size()), [&](index i) {
+    std::vector<moments>& own = parts[static_cast<std::size_t>(i)];
+    own.resize(sites.size());
+    activations x(p.value_cols.size());
+    x[0] = samples[static_cast<std::size_t>(i)];
+    for (std::size_t n = 0; n < p.steps.size(); ++n) {
+      x[static_cast<std::size_t>(p.steps[n].out)] = evaluate(p, p.steps[n], x);
+      for (std::size_t k = 0; k < sites.size(); ++k) {
+        const step& s = *sites[k].attention;
+        if (&s != &p.steps[n]) continue;
+        detail::add_moments(own[k].query, x[static_cast<std::size_t>(s.a)], s.attention.heads);
+        detail::add_moments(own[k].key, x[static_cast<std::size_t>(s.b)], s.attention.kv_heads);
+        detail::add_moments(own[k].value, x[static_cast<std::size_t>(s.c)], s.attention.kv_heads);
+      }
+      free_unused(p, n, x);
+    }
+  });
+  struct bases {
+    std::vector<matrix<double>> query, key, value, out;  // by key/value head
+  };
+  std::map<int, bases> sums;
+  for (std::size_t k = 0; k < sites.size(); ++k) {
+    const attention_options& o = sites[k].attention->attention;
+    const index share = o.heads / o.kv_heads;
+    bases& b = sums[sites[k].group];
+    moments total;
+    const auto join = [](detail::head_moments& to, const detail::head_moments& from) {
+      if (to.products.empty()) {
+        to = from;
+        return;
+      }
+      for (std::size_t h = 0; h < to.products.size(); ++h) to.products[h] += from.products[h];
+      to.sum += from.sum;
+      to.tokens += from.tokens;
+    };
+    for (const std::vector<moments>& own : parts) {
+      join(total.query, own[k].query);
+      join(total.key, own[k].key);
+      join(total.value, own[k].value);
+    }
+    for (index g = 0; g < o.kv_heads; ++g) {
+      const auto at = static_cast<std::size_t>(g);
+      const index d = total.key.products[at].rows();
+      for (auto* m : {&b.query, &b.key, &b.value, &b.out}) {
+        if (m->size() <= at) m->resize(static_cast<std::size_t>(o.kv_heads), matrix<double>::Zero(d, d));
+      }
+      // what a query's error meets is the keys about their mean: the mean adds the same to all scores
+      b.key[at] += detail::about_mean(total.key, g) / total.key.tokens;
+      b.value[at] += detail::about_mean(total.value, g) / total.value.tokens;
+      for (index h = g * share; h < (g + 1) * share; ++h) {
+        b.query[at] += total.query.products[static_cast<std::size_t>(h)] / total.query.tokens;
+        if (sites[k].out == nullptr) continue;
+        const linear& out = p.linears[static_cast<std::size_t>(sites[k].out->layer)];
+        const matrix<double> w = out.weight.middleCols(h * d, d).template cast<double>();
+        b.out[at] += w.transpose() * w;
+      }
+    }
+  }
+  for (const site& x : sites) {
+    const attention_options& o = x.attention->attention;
+    const index share = o.heads / o.kv_heads;
+    const bases& b = sums.at(x.group);
+    const auto layer = [&p](const step* s) -> linear& { return p.linears[static_cast<std::size_t>(s->layer)]; };
+    for (index g = 0; g < o.kv_heads; ++g) {
+      const auto at = static_cast<std::size_t>(g);
+      const index d = b.key[at].rows();
+      const head_basis scores = balance_heads(b.query[at], b.key[at]);
+      const head_basis values = balance_heads(b.value[at], b.out[at]);
+      if (x.key != nullptr) detail::change_outputs(layer(x.key), g * d, scores.backward);
+      if (x.value != nullptr) detail::change_outputs(layer(x.value), g * d, values.forward);
+      for (index h = g * share; h < (g + 1) * share; ++h) {
+        if (x.query != nullptr) detail::change_outputs(layer(x.query), h * d, scores.forward);
+        if (x.out != nullptr) detail::change_inputs(layer(x.out), h * d, values.backward);
+      }
+    }
+  }
+  return p;
+}
+
+}  // namespace repquant
