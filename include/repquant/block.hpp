@@ -18,6 +18,14 @@
 #include <repquant/block/quantize_weights.hpp>
 #include <repquant/block/quantized_model.hpp>
 #include <repquant/block/recipe.hpp>
+#include <repquant/block/refine.hpp>
+#include <repquant/block/refine_flow.hpp>
+#include <repquant/block/refine_forward.hpp>
+#include <repquant/block/refine_leaves.hpp>
+#include <repquant/block/refine_options.hpp>
+#include <repquant/block/refine_parameters.hpp>
+#include <repquant/block/refine_trainer.hpp>
+#include <repquant/block/refine_writer.hpp>
 #include <repquant/block/trace.hpp>
 #include <repquant/block/transformer.hpp>
 #include <repquant/block/weight_recipe.hpp>
