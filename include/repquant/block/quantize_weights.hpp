@@ -10,6 +10,8 @@
 #include <repquant/reconstruct/pre_correct.hpp>
 #include <repquant/reconstruct/row_ranges.hpp>
 
+#include <algorithm>
+#include <concepts>
 #include <span>
 #include <string>
 #include <utility>

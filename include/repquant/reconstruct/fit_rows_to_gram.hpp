@@ -6,7 +6,9 @@
 #include <repquant/calibrate/least_error.hpp>
 #include <repquant/reconstruct/row_scales.hpp>
 
+#include <algorithm>
 #include <array>
+#include <limits>
 #include <vector>
 
 namespace repquant {

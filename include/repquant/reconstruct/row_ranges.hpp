@@ -4,6 +4,7 @@
 
 #include <repquant/reconstruct/fit_rows_to_gram.hpp>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
