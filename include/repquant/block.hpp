@@ -18,6 +18,7 @@
 #include <repquant/block/quantize_weights.hpp>
 #include <repquant/block/quantized_model.hpp>
 #include <repquant/block/recipe.hpp>
+#include <repquant/block/reconstruct_weight.hpp>
 #include <repquant/block/refine.hpp>
 #include <repquant/block/refine_flow.hpp>
 #include <repquant/block/refine_forward.hpp>
@@ -28,6 +29,7 @@
 #include <repquant/block/refine_writer.hpp>
 #include <repquant/block/trace.hpp>
 #include <repquant/block/transformer.hpp>
+#include <repquant/block/weight_only_stream.hpp>
 #include <repquant/block/weight_recipe.hpp>
 #include <repquant/ptq.hpp>
 #include <repquant/train/activations.hpp>
