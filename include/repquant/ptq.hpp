@@ -29,6 +29,7 @@
 #include <repquant/reconstruct/gram.hpp>
 #include <repquant/reconstruct/gram_accumulator.hpp>
 #include <repquant/reconstruct/pre_correct.hpp>
+#include <repquant/reconstruct/range_tile.hpp>
 #include <repquant/reconstruct/relaxed_rounding.hpp>
 #include <repquant/reconstruct/round_to_nearest.hpp>
 #include <repquant/reconstruct/row_levels.hpp>

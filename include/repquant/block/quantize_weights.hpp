@@ -2,39 +2,16 @@
 /// quantize_weights: low-bit weights for all linear layers of a program whose activations stay float.
 #pragma once
 
-#include <repquant/block/evaluate.hpp>
-#include <repquant/block/weight_recipe.hpp>
+#include <repquant/block/weight_only_stream.hpp>
 #include <repquant/parallel/inline_executor.hpp>
-#include <repquant/reconstruct/cross_gram.hpp>
-#include <repquant/reconstruct/gram_accumulator.hpp>
-#include <repquant/reconstruct/pre_correct.hpp>
-#include <repquant/reconstruct/row_ranges.hpp>
 
+#include <algorithm>
 #include <span>
 #include <string>
-#include <utility>
-#include <vector>
 
 namespace repquant {
 
-/// What became of the weights of one linear layer.
-struct weight_only_report {
-  std::string path;
-  int bits = 0;
-  index group = 0;        ///< inputs that share parameters: the recipe's, or all
-  double error = 0;       ///< tr((W' - Q) H (W' - Q)^T) / tr(W' H W'^T), W' the pre-corrected weights
-  double correction = 0;  ///< |W' - W| / |W|, Frobenius norms
-  reconstruction_report reconstruction;
-};
-
-/// A program whose linear layers hold the values of their codes, and how they came about.
-struct weight_only_program {
-  program network;
-  std::vector<weight_only_report> layers;  ///< in the order of the program
-};
-
 namespace detail {
-
 template<class Recipe>
 failure check_weight_recipe(const Recipe& r) {
   if (failure f = check_codec(r.weight, "recipe: weight")) return f;
@@ -42,202 +19,6 @@ failure check_weight_recipe(const Recipe& r) {
   if (r.scale_rounds < 0) return {errc::bad_option, "recipe: scale_rounds", r.scale_rounds, 0};
   return {};
 }
-
-/// Columns up to a multiple of the group: those added repeat the last, shorter group, so that its ranges stay
-/// what they were, and see no input, so that nothing else changes.
-inline matrix<> pad_columns(const matrix<>& w, index group) {
-  const index in = w.cols();
-  const index rest = in % group;
-  if (rest == 0) return w;
-  matrix<> padded(w.rows(), in + group - rest);
-  padded.leftCols(in) = w;
-  for (index j = in; j < padded.cols(); ++j) padded.col(j) = w.col(in - rest + (j - in) % rest);
-  return padded;
-}
-inline gram pad_columns(const gram& h, index group) {
-  const index in = h.size();
-  const index rest = in % group;
-  if (rest == 0) return h;
-  gram padded{matrix<double>::Zero(in + group - rest, in + group - rest), h.tokens};
-  padded.sum.topLeftCorner(in, in) = h.sum;
-  return padded;
-}
-
-/// Ranges, codes and scales of one weight under one granularity; its values, and the report's part.
-template<class Recipe, Granularity G, Executor E>
-result<matrix<>> reconstruct_weight(const Recipe& r, const G& granularity, const matrix<>& w, const gram& h,
-                                    const E& exec, reconstruction_report& report) {
-  using range_policy = std::remove_cvref_t<decltype(r.range)>;
-  constexpr bool by_output = std::same_as<range_policy, range_options>;
-  const auto solve = [&]() -> result<reconstruction<uniform, G>> {
-    if constexpr (by_output) {
-      if (r.try_ranges) return reconstruct_with_ranges(r.weight, granularity, w, h, r.solver, r.range, exec);
-      const auto q = fit_rows_to_gram(r.weight, granularity, w, h, r.range, exec);
-      return q ? run_solver(r.solver, *q, w, h, exec) : q.error();
-    } else {
-      const auto q = fit(r.weight, granularity, r.range, w, "weight", exec);
-      return q ? run_solver(r.solver, *q, w, h, exec) : q.error();
-    }
-  };
-  const result<reconstruction<uniform, G>> solved = solve();
-  if (!solved) return solved.error();
-  report = solved->report;
-  if (r.scale_rounds == 0) return dequantize(solved->weights);
-  const auto scaled = descend_with_scales(solved->weights, w, h, r.scale_rounds, {}, exec);
-  if (!scaled) return scaled.error();
-  report.loss = scaled->report.loss;
-  report.damped_loss = scaled->report.damped_loss;
-  return dequantize(scaled->weights);
-}
-
-/// The two streams of all samples, step by step.
-template<class Recipe, Executor E>
-class weight_only_stream {
- public:
-  weight_only_stream(const program& p, const Recipe& recipe, const E& exec)
-      : original_(p), recipe_(recipe), exec_(exec), grams_(p.value_cols.size()) {
-    result_.network = p;
-  }
-
-  failure start(std::span<const matrix<>> samples) {
-    if (samples.empty()) return {errc::empty, "calibration samples", 0, 1};
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-      const std::string place = "calibration sample " + std::to_string(i);
-      if (failure f = check_input(original_, {samples[i].rows(), samples[i].cols()}, place)) return f;
-      if (failure f = check_finite(samples[i], place)) return f;
-      target_.emplace_back(original_.value_cols.size());
-      actual_.emplace_back(original_.value_cols.size());
-      target_.back()[0] = actual_.back()[0] = samples[i];
-    }
-    return {};
-  }
-  failure advance(std::size_t at) {
-    const step& s = original_.steps[at];
-    exec_(samples(), [&](index i) { set(target_, i, s.out, evaluate(original_, s, of(target_, i))); });
-    if (s.kind == step_kind::linear && !kept(s.path)) {
-      if (failure f = quantize(at)) return f.within(s.path);
-    }
-    exec_(samples(), [&](index i) { set(actual_, i, s.out, evaluate(result_.network, s, of(actual_, i))); });
-    if (s.kind == step_kind::linear && recipe_.correct_bias && !kept(s.path)) correct_bias(s);
-    for (activations& x : target_) free_unused(original_, at, x);
-    for (activations& x : actual_) free_unused(original_, at, x);
-    return {};
-  }
-  weight_only_program finish() { return std::move(result_); }
-
- private:
-  [[nodiscard]] index samples() const noexcept { return static_cast<index>(target_.size()); }
-  static const activations& of(const std::vector<activations>& all, index i) {
-    return all[static_cast<std::size_t>(i)];
-  }
-  static const matrix<>& at(const std::vector<activations>& all, index i, int v) {
-    return of(all, i)[static_cast<std::size_t>(v)];
-  }
-  static void set(std::vector<activations>& all, index i, int v, matrix<> x) {
-    all[static_cast<std::size_t>(i)][static_cast<std::size_t>(v)] = std::move(x);
-  }
-  [[nodiscard]] bool kept(const std::string& path) const {
-    return std::find(recipe_.keep_float.begin(), recipe_.keep_float.end(), path) != recipe_.keep_float.end();
-  }
-
-  result<const gram*> gram_of_inputs(int v) {
-    gram& h = grams_[static_cast<std::size_t>(v)];
-    if (h.tokens > 0) return static_cast<const gram*>(&h);
-    gram_accumulator sum(original_.value_cols[static_cast<std::size_t>(v)]);
-    for (index i = 0; i < samples(); ++i) {
-      if (failure f = sum.add(at(actual_, i, v), exec_)) return f;
-    }
-    h = sum.total();
-    return static_cast<const gram*>(&h);
-  }
-  /// The error of value v beside the inputs x, over all samples.
-  result<cross_gram> cross(int v, int x) const {
-    cross_gram_accumulator sum(original_.value_cols[static_cast<std::size_t>(v)],
-                               original_.value_cols[static_cast<std::size_t>(x)]);
-    for (index i = 0; i < samples(); ++i) {
-      if (failure f = sum.add(at(target_, i, v), at(actual_, i, v), at(actual_, i, x), exec_)) return f;
-    }
-    return sum.total();
-  }
-  /// The value that the output of step s is added to and that nothing else changes on the way; -1 for none.
-  [[nodiscard]] int residual_of(const step& s) const {
-    const std::vector<int> readers = original_.readers(s.out);
-    if (readers.size() != 1) return -1;
-    const step& add = original_.steps[static_cast<std::size_t>(readers.front())];
-    if (add.kind != step_kind::add || add.a == add.b) return -1;
-    const int other = add.a == s.out ? add.b : add.a;
-    // both streams must have it already
-    return at(target_, 0, other).rows() == at(target_, 0, s.a).rows() ? other : -1;
-  }
-  result<matrix<>> corrected(const step& s, const matrix<>& weight, const gram& h) const {
-    matrix<> w = weight;
-    if (recipe_.alpha > 0) {
-      const auto c = cross(s.a, s.a);
-      if (!c) return c.error();
-      auto changed = pre_correct(w, *c, h, recipe_.correction_damping, recipe_.alpha);
-      if (!changed) return changed.error();
-      w = *std::move(changed);
-    }
-    const int residual = recipe_.alpha_residual > 0 ? residual_of(s) : -1;
-    if (residual >= 0) {
-      const auto e = cross(residual, s.a);
-      if (!e) return e.error();
-      return pre_correct_residual(w, *e, h, recipe_.correction_damping, recipe_.alpha_residual);
-    }
-    return w;
-  }
-  failure quantize(std::size_t number) {
-    const step& s = original_.steps[number];
-    const matrix<>& weight = original_.linears[static_cast<std::size_t>(s.layer)].weight;
-    const auto h = gram_of_inputs(s.a);
-    if (!h) return h.error();
-    const auto w = corrected(s, weight, **h);
-    if (!w) return w.error();
-    const index group = recipe_.group > 0 ? std::min(recipe_.group, weight.cols()) : weight.cols();
-    weight_only_report report{s.path, recipe_.weight.bits, group, 0, (*w - weight).norm() / weight.norm(),
-                              {}};
-    const bool whole = group == weight.cols();
-    const matrix<> padded = whole ? *w : pad_columns(*w, group);
-    const gram padded_gram = whole ? **h : pad_columns(**h, group);
-    const auto values =
-        whole ? reconstruct_weight(recipe_, per_row{}, padded, padded_gram, exec_, report.reconstruction)
-              : reconstruct_weight(recipe_, per_group{group}, padded, padded_gram, exec_,
-                                   report.reconstruction);
-    if (!values) return values.error();
-    const double signal = output_error(matrix<double>(w->template cast<double>()), **h);
-    report.error = signal > 0 ? report.reconstruction.loss / signal : 0;
-    report.reconstruction.dead_columns -= padded.cols() - weight.cols();
-    result_.network.linears[static_cast<std::size_t>(s.layer)].weight = values->leftCols(weight.cols());
-    result_.layers.push_back(std::move(report));
-    return {};
-  }
-  /// Moves the mean error of the output, summed in sample order, into the bias of a layer that has one.
-  void correct_bias(const step& s) {
-    column<>& bias = result_.network.linears[static_cast<std::size_t>(s.layer)].bias;
-    if (bias.size() == 0) return;
-    column<double> sum = column<double>::Zero(bias.size());
-    double tokens = 0;
-    for (index i = 0; i < samples(); ++i) {
-      sum += (at(target_, i, s.out).template cast<double>() - at(actual_, i, s.out).template cast<double>())
-                 .colwise()
-                 .sum()
-                 .transpose();
-      tokens += static_cast<double>(at(actual_, i, s.out).rows());
-    }
-    const column<> shift = (sum / tokens).template cast<float>();
-    bias += shift;
-    for (activations& x : actual_) x[static_cast<std::size_t>(s.out)].rowwise() += shift.transpose();
-  }
-
-  const program& original_;
-  const Recipe& recipe_;
-  const E& exec_;
-  weight_only_program result_;
-  std::vector<activations> target_;
-  std::vector<activations> actual_;
-  std::vector<gram> grams_;
-};
-
 }  // namespace detail
 
 /// Quantizes the weights of all linear layers of a program, one after the other: each on the inputs that the
@@ -250,7 +31,7 @@ class weight_only_stream {
 /// Errors    bad_bits, bad_option (recipe); empty, shape_mismatch, non_finite (samples, with their number);
 ///           unknown_site (keep_float names no linear layer); what calibration and reconstruction say, with
 ///           the path of the layer
-/// Cost      two float runs per sample, and a Cholesky per linear layer
+/// Cost      two float runs per sample, and the solver once per layer; fourteen times with try_ranges
 /// Precision the same bits for any executor on one build
 /// Example   examples/weight_only.cpp
 template<class Recipe, Executor E = inline_executor>

@@ -13,7 +13,7 @@ namespace repquant {
 struct adaround_options {
   int steps = 1000;       ///< of Adam; rate * steps of about 20 lets every weight change its mind
   double rate = 0.02;     ///< of Adam, with the usual 0.9 and 0.999
-  double lambda = 0.1;    ///< weight of the term that forces a decision, in units of one step's output error
+  double lambda = 0.5;    ///< weight of the term that forces a decision, in units of one step's output error
   double warm_up = 0.2;   ///< the fraction of the steps without that term
   double beta_from = 20;  ///< annealed along a cosine
   double beta_to = 2;

@@ -4,6 +4,7 @@
 
 #include <repquant/reconstruct/fit_rows_to_gram.hpp>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -47,7 +48,7 @@ std::vector<double> row_losses(const quantized<C, G>& q, matrix_view w, const gr
 ///
 /// Shapes    w [out x in], h [in x in]; granularity per_row or per_group
 /// Errors    as fit_rows_to_gram and the solver
-/// Cost      fourteen runs of the solver, and one fit_rows_to_gram
+/// Cost      fourteen runs of the solver with the default options, and one fit_rows_to_gram
 /// Example   const auto r = reconstruct_with_ranges(uniform{.bits = 4}, per_row{}, w, h, gptq{});
 template<Codec C, Granularity G, class R, Executor E = inline_executor>
 requires ReconstructorFor<R, C, G> result<reconstruction<C, G>> reconstruct_with_ranges(

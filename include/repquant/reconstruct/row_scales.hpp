@@ -82,7 +82,7 @@ struct row_scale_fit {
 /// Requires  a codec whose parameters have a scale that values are proportional to
 /// Errors    group_mismatch where rows share parameter sets (per_tensor, per_col); shape_mismatch, empty,
 ///           non_finite, not_positive_definite
-/// Cost      2 out in^2 multiply-adds; rows run on the executor, the same bits for any number of threads
+/// Cost      4 out in^2 multiply-adds; rows run on the executor, the same bits for any number of threads
 /// Precision double; scales are rounded to float before they are compared
 template<Codec C, Granularity G, Executor E = inline_executor>
 requires detail::HasScale<C> result<quantized<C, G>> refit_scales(const quantized<C, G>& start, matrix_view w,
@@ -141,7 +141,7 @@ requires detail::HasScale<C> result<quantized<C, G>> refit_scales(const quantize
 ///
 /// Shapes    w and the codes [out x in], h [in x in]
 /// Errors    as refit_scales and descend; bad_option (rounds < 0)
-/// Cost      at most 3 out in^2 multiply-adds a round
+/// Cost      at most 5 out in^2 multiply-adds a round
 template<Codec C, Granularity G, Executor E = inline_executor>
 requires detail::HasScale<C> result<reconstruction<C, G>> descend_with_scales(
     const quantized<C, G>& start, matrix_view w, const gram& h, int rounds,
@@ -166,7 +166,7 @@ requires detail::HasScale<C> result<reconstruction<C, G>> descend_with_scales(
 ///
 /// Shapes    w [out x in], h [in x in]
 /// Errors    as the solver and descend_with_scales
-/// Cost      the solver, and at most 3 out in^2 multiply-adds a round
+/// Cost      the solver, and at most 5 out in^2 multiply-adds a round
 /// Example   const auto r = reconstruct_with_scales(*q, w, h, gptq{}, 4);
 template<Codec C, Granularity G, class R, Executor E = inline_executor>
 requires detail::HasScale<C> && ReconstructorFor<R, C, G> result<reconstruction<C, G>>

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT
+/// refine_trainer: some instructions trained on some loss, judged on samples that were held back.
+///
+/// Length: one loop and the state around it.
+#pragma once
+
+#include <repquant/block/refine_forward.hpp>
+#include <repquant/parallel/concept.hpp>
+#include <repquant/train/cosine_schedule.hpp>
+
+#include <algorithm>
+#include <functional>
+#include <vector>
+
+namespace repquant::detail {
+
+/// What is trained, from what, and how it is judged.
+struct refine_phase {
+  std::vector<int> code;                                   ///< instructions, in order
+  int input = 0;                                           ///< the value that `inputs` are
+  std::span<const matrix<>> inputs;                        ///< of every sample
+  std::function<node(refine_forward::pass&, index)> loss;  ///< of a sample, on its tape
+  index steps = 0;
+  float rate = 1;  ///< factor of all rates
+  float drop = 0;
+};
+
+/// Losses on the held-back samples.
+struct refine_judgement {
+  double start = 0;
+  double best = 0;
+};
+
+/// The state that the phases share. Deterministic: samples of a batch run in parallel, and their gradients
+/// are summed in order.
+template<Executor E>
+class refine_trainer {
+ public:
+  refine_trainer(const model_view& m, const refine_flow& f, refine_parameters& p, const refinement& o,
+                 index samples, const E& exec)
+      : flow_(f),
+        parameters_(p),
+        options_(o),
+        exec_(exec),
+        leaves_(f.code.size()),
+        forward_{m, f, p, leaves_, std::vector<bool>(f.code.size(), false), 0},
+        passes_(static_cast<std::size_t>(std::max<index>(1, o.at_once))),
+        random_{o.seed} {
+    const auto share =
+        static_cast<index>(std::ceil(static_cast<double>(o.held_back) * static_cast<double>(samples)));
+    const index held = std::min(share, samples - 1);
+    for (index i = 0; i < samples - held; ++i) training_.push_back(i);
+    for (index i = held > 0 ? samples - held : 0; i < samples; ++i) judging_.push_back(i);
+  }
+
+  [[nodiscard]] std::span<const index> judging() const noexcept { return judging_; }
+  [[nodiscard]] std::span<const index> training() const noexcept { return training_; }
+
+  /// Calls f(pass, sample) after a forward run without gradients for each sample; several at once.
+  template<class F>
+  void visit(const refine_phase& p, std::span<const index> samples, const F& f) {
+    prepare(p, false);
+    for_each(
+        p, samples, 0, [&](refine_forward::pass& x, index, index i) { f(x, i); }, [](std::size_t) {});
+  }
+
+  /// The mean loss over the held-back samples.
+  double judge(const refine_phase& p) {
+    std::vector<double> losses(judging_.size());
+    prepare(p, false);
+    for_each(
+        p, judging_, 0,
+        [&](refine_forward::pass& x, index k, index i) {
+          losses[static_cast<std::size_t>(k)] = static_cast<double>(x.t.value(p.loss(x, i))(0, 0));
+        },
+        [](std::size_t) {});
+    double sum = 0;
+    for (double l : losses) sum += l;
+    return sum / static_cast<double>(losses.size());
+  }
+
+  /// Trains, and leaves the parameters at the best that judge() saw, which may be the start.
+  ///
+  /// `after` is called after each step with the judgement so far; false stops (errc::cancelled)
+  template<class F>
+  result<refine_judgement> train(const refine_phase& p, const F& after) {
+    const std::vector<int> changed = parameters_of(p);
+    std::vector<matrix<>> best;
+    const auto keep = [&] {
+      best.clear();
+      for (int k : changed) best.push_back(parameters_.at(k));
+    };
+    refine_judgement j{judge(p), 0};
+    j.best = j.start;
+    keep();
+    for (int k : changed) parameters_[k].past = {};
+    const index every = std::max<index>(1, p.steps / std::max<index>(1, options_.checks));
+    std::vector<index> order;
+    for (index step = 0; step < p.steps; ++step) {
+      gradients(p, next_batch(order));
+      const float rate = p.rate * cosine_schedule(step, p.steps);
+      for (int k : changed) move(parameters_[k], rate);
+      if ((step + 1) % every == 0 || step + 1 == p.steps) {
+        const double now = judge(p);
+        if (now < j.best) {
+          j.best = now;
+          keep();
+        }
+      }
+      if (!after(j)) return failure{errc::cancelled, "refine: step", step + 1, p.steps};
+    }
+    for (std::size_t k = 0; k < changed.size(); ++k) parameters_[changed[k]].x = best[k];
+    return j;
+  }
+
+ private:
+  /// Parameters whose users are all among the instructions of the phase.
+  [[nodiscard]] std::vector<int> parameters_of(const refine_phase& p) const {
+    std::vector<int> found;
+    for (std::size_t k = 0; k < parameters_.all.size(); ++k) {
+      const std::vector<int>& users = parameters_.all[k].users;
+      const bool all = std::all_of(users.begin(), users.end(), [&](int u) {
+        return std::find(p.code.begin(), p.code.end(), u) != p.code.end();
+      });
+      if (all) found.push_back(static_cast<int>(k));
+    }
+    return found;
+  }
+
+  void prepare(const refine_phase& p, bool training) {
+    for (int i : p.code) forward_.trained[static_cast<std::size_t>(i)] = training;
+    forward_.drop = training ? p.drop : 0;
+    exec_(static_cast<index>(p.code.size()), [&](index k) {
+      const int i = p.code[static_cast<std::size_t>(k)];
+      make_leaves(flow_, parameters_, i, leaves_[static_cast<std::size_t>(i)]);
+    });
+  }
+
+  /// Runs the samples, as many at once as there are passes: each(pass, number, sample), then all(passes
+  /// used).
+  template<class Each, class All>
+  void for_each(const refine_phase& p, std::span<const index> samples, std::uint64_t seed, const Each& each,
+                const All& all) {
+    for (std::size_t from = 0; from < samples.size(); from += passes_.size()) {
+      const std::size_t n = std::min(passes_.size(), samples.size() - from);
+      exec_(static_cast<index>(n), [&](index c) {
+        refine_forward::pass& x = passes_[static_cast<std::size_t>(c)];
+        const auto k = static_cast<index>(from) + c;
+        const index sample = samples[static_cast<std::size_t>(k)];
+        x.start(flow_.code.size() + 1);
+        x.random.state = seed + 0x9E3779B97F4A7C15ULL * static_cast<std::uint64_t>(k);
+        x.random.state = x.random();
+        x.values[static_cast<std::size_t>(p.input)] =
+            x.t.constant(p.inputs[static_cast<std::size_t>(sample)]);
+        for (int i : p.code) forward_.run(x, i);
+        each(x, k, sample);
+      });
+      all(n);
+    }
+  }
+
+  void gradients(const refine_phase& p, const std::vector<index>& batch) {
+    prepare(p, true);
+    for (int i : p.code) {
+      for (std::size_t l = 0; l < refine_leaf_set::most; ++l) {
+        refine_leaf_set& s = leaves_[static_cast<std::size_t>(i)];
+        s.gradient[l].setZero(s.value[l].rows(), s.value[l].cols());
+      }
+    }
+    for_each(
+        p, batch, random_(), [&](refine_forward::pass& x, index, index i) { x.t.backward(p.loss(x, i)); },
+        [&](std::size_t used) {
+          exec_(static_cast<index>(p.code.size()), [&](index k) {
+            const auto i = static_cast<std::size_t>(p.code[static_cast<std::size_t>(k)]);
+            for (std::size_t l = 0; l < refine_leaf_set::most; ++l) {
+              if (leaves_[i].value[l].size() == 0) continue;
+              for (std::size_t c = 0; c < used; ++c)
+                leaves_[i].gradient[l] += passes_[c].t.gradient(passes_[c].leaf[i][l]);
+            }
+          });
+        });
+    for (refine_parameter& q : parameters_.all) q.gradient.setZero(q.x.rows(), q.x.cols());
+    for (int i : p.code) pull_back(flow_, parameters_, i, leaves_[static_cast<std::size_t>(i)]);
+  }
+
+  void move(refine_parameter& q, float rate) const {
+    const float of_kind = q.kind == refined::weight  ? options_.weight_rate
+                          : q.kind == refined::scale ? options_.scale_rate
+                          : q.kind == refined::zero  ? options_.zero_rate
+                                                     : options_.offset_rate;
+    // losses are relative, gradients may be small: the smallest that counts lies below them
+    adam_step(adam{.epsilon = 1e-15F}, q.past, rate * of_kind * q.unit, q.gradient, q.x);
+    if (q.lowest.size() == 1) {
+      q.x = q.x.cwiseMax(q.lowest(0, 0)).cwiseMin(q.highest(0, 0));
+    } else {
+      q.x = q.x.cwiseMax(q.lowest).cwiseMin(q.highest);
+    }
+  }
+
+  /// The next training samples of a random order, which starts anew when it is used up.
+  std::vector<index> next_batch(std::vector<index>& order) {
+    const auto n = std::min(static_cast<std::size_t>(std::max<index>(1, options_.batch)), training_.size());
+    if (order.size() < n) {
+      order = training_;
+      for (std::size_t k = order.size() - 1; k > 0; --k)
+        std::swap(order[k], order[static_cast<std::size_t>(random_.below(static_cast<index>(k + 1)))]);
+    }
+    std::vector<index> batch(order.end() - static_cast<std::ptrdiff_t>(n), order.end());
+    order.resize(order.size() - n);
+    return batch;
+  }
+
+  const refine_flow& flow_;
+  refine_parameters& parameters_;
+  const refinement& options_;
+  const E& exec_;
+  std::vector<refine_leaf_set> leaves_;
+  refine_forward forward_;
+  std::vector<refine_forward::pass> passes_;
+  splitmix64 random_;
+  std::vector<index> training_;
+  std::vector<index> judging_;
+};
+
+}  // namespace repquant::detail

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: MIT
+#include <repquant/block/refine.hpp>
+
+#include "catch.hpp"
+#include "vit.hpp"
+#include <algorithm>
+
+namespace rq = repquant;
+
+namespace {
+
+using networks::samples;
+
+rq::result<rq::quantized_model> refine(const rq::program& p, const rq::quantized_model& m, const samples& x,
+                                       const rq::refinement& o, networks::executor exec = {},
+                                       const rq::refine_progress& progress = {},
+                                       std::span<const std::vector<rq::index>> rows = {}) {
+  return rq::refine(p, m, x, rows, o, exec, progress);
+}
+
+rq::refinement short_settings() {
+  rq::refinement o;
+  o.block_steps = 6;
+  o.end_to_end_steps = 6;
+  o.batch = 3;
+  o.at_once = 2;
+  o.checks = 3;
+  o.weight_rate = 0.05F;
+  return o;
+}
+
+double divergence(const rq::program& p, const rq::quantized_model& m, std::span<const rq::matrix<>> x) {
+  double sum = 0;
+  for (const rq::matrix<>& s : x) {
+    const rq::matrix<> target = rq::evaluate(p, s).value();
+    const rq::matrix<> y = m.run(s).value();
+    for (rq::index i = 0; i < y.rows(); ++i) {
+      const Eigen::ArrayXd a = target.row(i).cast<double>().transpose().array();
+      const Eigen::ArrayXd b = y.row(i).cast<double>().transpose().array();
+      const Eigen::ArrayXd la = a - std::log((a - a.maxCoeff()).exp().sum()) - a.maxCoeff();
+      const Eigen::ArrayXd lb = b - std::log((b - b.maxCoeff()).exp().sum()) - b.maxCoeff();
+      sum += (la.exp() * (la - lb)).sum() / static_cast<double>(y.rows());
+    }
+  }
+  return sum / static_cast<double>(x.size());
+}
+
+bool same_bytes(const rq::quantized_model& a, const rq::quantized_model& b) {
+  return std::equal(a.bytes().begin(), a.bytes().end(), b.bytes().begin(), b.bytes().end());
+}
+
+rq::program program_of(const std::string& name) {
+  if (name == "decoder") return networks::decoder_program();
+  if (name == "post-norm") return networks::post_norm();
+  return networks::encoder_program();
+}
+
+}  // namespace
+
+TEST_CASE("refine: parameters are written back as the model they were read from", "[block][refine]") {
+  // no step is taken, so every code, scale and zero point must come back through the parametrisation
+  const std::string name = GENERATE("encoder", "decoder", "post-norm");
+  const std::string recipe = GENERATE("naive", "repquant");
+  INFO(name << ", " << recipe);
+  const rq::program p = program_of(name);
+  const samples x = networks::random_samples(4, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, recipe, 4, 4).value();
+  rq::detail::refine_flow flow;
+  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
+  rq::detail::refine_parameters parameters;
+  REQUIRE_FALSE(rq::detail::read_parameters(m.view(), flow, {}, parameters));
+  const rq::quantized_model again =
+      rq::quantized_model::load(rq::detail::write_model(m.view(), flow, parameters)).value();
+  REQUIRE(again.view().instructions().size() == m.view().instructions().size());
+  for (const rq::matrix<>& s : x) CHECK(again.run(s).value() == m.run(s).value());
+  // and the tape computes what the integers do, up to codes at a tie
+  std::vector<rq::detail::refine_leaf_set> leaves(flow.code.size());
+  const rq::detail::refine_forward forward{
+      m.view(), flow, parameters, leaves, std::vector<bool>(flow.code.size(), false), 0};
+  rq::detail::refine_forward::pass pass;
+  pass.start(flow.code.size() + 1);
+  pass.values[0] = pass.t.constant(x[0]);
+  for (std::size_t i = 0; i < flow.code.size(); ++i) {
+    rq::detail::make_leaves(flow, parameters, static_cast<int>(i), leaves[i]);
+    forward.run(pass, static_cast<int>(i));
+  }
+  const rq::matrix<> have = pass.t.value(pass.values[static_cast<std::size_t>(flow.output)]);
+  const rq::matrix<> want = m.run(x[0]).value();
+  CHECK((have - want).norm() <= 0.05F * want.norm());
+  CHECK((have - want).cwiseAbs().redux([](float a, float b) { return std::min(a, b); }) <= 1e-4F);
+}
+
+TEST_CASE("refine: scales that grow leave the meaning of a model as it is", "[block][refine]") {
+  // every site's scale grows by a quarter at two widths more than it needs: the function stays about the
+  // same, which it does not if one reader misses its factor
+  const std::string name = GENERATE("encoder", "decoder", "post-norm");
+  const rq::program p = program_of(name);
+  const samples x = networks::random_samples(4, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, "naive", 8, 8).value();
+  rq::detail::refine_flow flow;
+  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
+  rq::detail::refine_parameters parameters;
+  REQUIRE_FALSE(rq::detail::read_parameters(m.view(), flow, {}, parameters));
+  int moved = 0;
+  for (std::size_t i = 0; i < flow.code.size(); ++i) {
+    if (flow.code[i].kind != rq::opcode::encode) continue;
+    REQUIRE_FALSE(parameters.units[i].whole_codes);
+    parameters[parameters.units[i].first].x.setConstant(std::log(1.25F));
+    parameters[parameters.units[i].second].x.array() *= 0.8F;
+    ++moved;
+  }
+  CHECK(moved >= 6);
+  const rq::quantized_model grown =
+      rq::quantized_model::load(rq::detail::write_model(m.view(), flow, parameters)).value();
+  samples before;
+  samples after;
+  samples real;
+  for (const rq::matrix<>& s : x) {
+    before.push_back(m.run(s).value());
+    after.push_back(grown.run(s).value());
+    real.push_back(rq::evaluate(p, s).value());
+  }
+  CHECK(before[0] != after[0]);
+  CHECK(networks::decibels(real, after) > networks::decibels(real, before) - 5);
+}
+
+TEST_CASE("refine: gradients of parameters are those of the loss", "[block][refine]") {
+  // scales, offsets and score factors behind the last rounding have true gradients: those of the last layers
+  const rq::program p = networks::encoder_program();
+  const samples x = networks::random_samples(4, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, "naive", 6, 6).value();
+  rq::detail::refine_flow flow;
+  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
+  rq::detail::refine_parameters parameters;
+  REQUIRE_FALSE(rq::detail::read_parameters(m.view(), flow, {}, parameters));
+  std::vector<rq::detail::refine_leaf_set> leaves(flow.code.size());
+  const rq::detail::refine_forward forward{
+      m.view(), flow, parameters, leaves, std::vector<bool>(flow.code.size(), true), 0};
+  const rq::matrix<> target = rq::evaluate(p, x[0]).value();
+  rq::detail::refine_forward::pass pass;
+  const auto loss = [&] {
+    pass.start(flow.code.size() + 1);
+    pass.values[0] = pass.t.constant(x[0]);
+    for (std::size_t i = 0; i < flow.code.size(); ++i) {
+      rq::detail::make_leaves(flow, parameters, static_cast<int>(i), leaves[i]);
+      forward.run(pass, static_cast<int>(i));
+    }
+    return rq::differentiable::mean_squared_error(pass.t, pass.values[static_cast<std::size_t>(flow.output)],
+                                                  target);
+  };
+  pass.t.backward(loss());
+  for (rq::detail::refine_parameter& q : parameters.all) q.gradient.setZero(q.x.rows(), q.x.cols());
+  std::size_t last = 0;
+  for (std::size_t i = 0; i < flow.code.size(); ++i) {
+    for (std::size_t l = 0; l < rq::detail::refine_leaf_set::most; ++l) {
+      if (leaves[i].value[l].size() != 0) leaves[i].gradient[l] = pass.t.gradient(pass.leaf[i][l]);
+    }
+    rq::detail::pull_back(flow, parameters, static_cast<int>(i), leaves[i]);
+    if (flow.code[i].kind == rq::opcode::linear) last = i;
+  }
+  const auto check = [&](int parameter, float h) {
+    rq::detail::refine_parameter& q = parameters[parameter];
+    for (rq::index k = 0; k < q.x.size(); ++k) {
+      const float center = q.x.data()[k];
+      q.x.data()[k] = center + h;
+      const double above = static_cast<double>(pass.t.value(loss())(0, 0));
+      q.x.data()[k] = center - h;
+      const double below = static_cast<double>(pass.t.value(loss())(0, 0));
+      q.x.data()[k] = center;
+      const double want = (above - below) / (2 * static_cast<double>(h));
+      CHECK(static_cast<double>(q.gradient.data()[k]) == Approx(want).epsilon(0.02).margin(1e-5));
+    }
+  };
+  check(parameters.units[last].second, 0.01F);
+  check(parameters.units[last].third, 0.01F);
+  for (const rq::detail::refine_parameter& q : parameters.all) {
+    CHECK(q.gradient.allFinite());
+    // min-max ranges clamp nothing, and only clamped values depend on a zero point
+    const bool moves = q.kind != rq::detail::refined::zero;
+    CHECK((q.gradient.cwiseAbs().maxCoeff() > 0) == moves);
+  }
+}
+
+TEST_CASE("refine: every kind of block, any number of threads, never worse", "[block][refine]") {
+  const std::string name = GENERATE("encoder", "decoder", "post-norm");
+  const std::string recipe = GENERATE("naive", "repquant");
+  INFO(name << ", " << recipe);
+  const rq::program p = program_of(name);
+  const samples x = networks::random_samples(8, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, recipe, 4, 4).value();
+  const rq::refinement o = short_settings();
+  const rq::quantized_model one = refine(p, m, x, o).value();
+  const rq::quantized_model two = refine(p, m, x, o, {.count = 3}).value();
+  CHECK(same_bytes(one, two));
+  rq::refinement more = o;
+  more.at_once = 5;
+  CHECK(same_bytes(one, refine(p, m, x, more).value()));
+  const std::span<const rq::matrix<>> held = std::span(x).last(2);
+  CHECK(divergence(p, one, held) <= divergence(p, m, held) * (1 + 1e-6));
+  for (const rq::matrix<>& s : x) CHECK(one.run(s).value() == one.simulate(s).value());
+  CHECK(one.report().sites.size() == m.report().sites.size());
+  CHECK(one.packed_bytes() <= m.packed_bytes() + 4096);  // equal constants may have become different
+}
+
+TEST_CASE("refine: the vision transformer's divergence falls on images held back", "[block][refine]") {
+  const rq::program p = networks::vit_program();
+  const samples x = networks::calibration_images(64);
+  const networks::executor exec{.count = 2};
+  const rq::quantized_model m = networks::quantize(p, x, "naive", 4, 4, exec).value();
+  rq::refinement o;
+  o.block_steps = 12;
+  o.end_to_end_steps = 12;
+  o.checks = 4;
+  std::vector<rq::refinement_status> told;
+  const rq::quantized_model better = refine(p, m, x, o, exec, [&](const rq::refinement_status& s) {
+                                       told.push_back(s);
+                                       return true;
+                                     }).value();
+  const std::span<const rq::matrix<>> held = std::span(x).last(x.size() / 4);
+  CHECK(divergence(p, better, held) < 0.9 * divergence(p, m, held));
+  REQUIRE(told.size() == static_cast<std::size_t>(told.front().steps));
+  CHECK(told.back().done == told.back().steps);
+  for (const rq::refinement_status& s : told) CHECK(s.best <= s.start);
+  const rq::quantized_model loaded = rq::quantized_model::load(better.bytes()).value();
+  CHECK(loaded.run(x[0]).value() == better.run(x[0]).value());
+  CHECK(better.simulate(x[0]).value() == better.run(x[0]).value());
+}
+
+TEST_CASE("refine: ranges are cut at the residual values between numbered scopes", "[block][refine]") {
+  const rq::program p = networks::vit_program();
+  const samples x = networks::calibration_images(4);
+  const rq::quantized_model m = networks::quantize(p, x, "naive", 8, 8).value();
+  rq::detail::refine_flow flow;
+  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
+  REQUIRE(flow.ranges.size() == 6);  // patches, four blocks, head
+  std::size_t instructions = 0;
+  for (std::size_t r = 0; r < flow.ranges.size(); ++r) {
+    if (r > 0) CHECK(flow.ranges[r].input == flow.ranges[r - 1].output);
+    instructions += flow.ranges[r].code.size();
+  }
+  CHECK(instructions == flow.code.size());
+  CHECK(flow.ranges.back().output == flow.output);
+  CHECK(rq::detail::numbered_scope("block.3.attn.q") == "block.3.");
+  CHECK(rq::detail::numbered_scope("a.block.12.4.q") == "a.block.12.");
+  CHECK(rq::detail::numbered_scope("head").empty());
+  CHECK(rq::detail::numbered_scope("norm2.q").empty());
+}
+
+TEST_CASE("refine: a weight that two calls share stays one", "[block][refine]") {
+  const rq::program p = rq::record(networks::block{[](rq::trace& t, rq::value x) {
+                                     const rq::encoder_block b = networks::random_encoder(16, 32, 2, 3);
+                                     for (rq::index i = 0; i < 2; ++i) {
+                                       const auto scope = t.scope("call", i);
+                                       x = b.forward(t, x);
+                                     }
+                                     return x;
+                                   }},
+                                   16)
+                            .value();
+  const samples x = networks::random_samples(8, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, "naive", 4, 4).value();
+  rq::refinement o = short_settings();
+  o.block_steps = 0;  // they leave alone what other blocks use, too
+  o.end_to_end_steps = 60;
+  o.loss = rq::refinement_loss::squared_error;
+  const rq::quantized_model r = refine(p, m, x, o).value();
+  const auto weights_of = [](const rq::quantized_model& q) {
+    std::vector<std::uint64_t> offsets;
+    for (const rq::instruction& s : q.view().instructions()) {
+      if (s.kind == rq::opcode::linear) offsets.push_back(s.data[0]);
+    }
+    return offsets;
+  };
+  const std::vector<std::uint64_t> w = weights_of(r);
+  REQUIRE(w.size() == 12);
+  REQUIRE(weights_of(m)[0] == weights_of(m)[6]);  // or this test shows nothing
+  for (std::size_t k = 0; k < 6; ++k) CHECK(w[k] == w[k + 6]);
+  const auto codes = [](const rq::quantized_model& q, std::uint64_t at) {
+    return rq::matrix<>(rq::detail::read_matrix<std::uint8_t>(q.view(), at, 16, 16));
+  };
+  CHECK(codes(r, w[0]) != codes(m, weights_of(m)[0]));
+}
+
+TEST_CASE("refine: a model that training makes worse comes back as it was", "[block][refine]") {
+  const rq::program p = networks::encoder_program();
+  const samples x = networks::random_samples(8, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, "repquant", 8, 8).value();
+  rq::refinement o = short_settings();
+  o.weight_rate = 50;
+  o.scale_rate = 2;
+  const rq::quantized_model same = refine(p, m, x, o).value();
+  CHECK(same_bytes(same, m));
+}
+
+TEST_CASE("refine: rows that count, squared error, and weights between codes", "[block][refine]") {
+  const rq::program p = networks::encoder_program();
+  const samples x = networks::random_samples(8, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, "naive", 4, 4).value();
+  rq::refinement o = short_settings();
+  const std::vector<std::vector<rq::index>> rows(x.size(), {1, 6});
+  const rq::quantized_model all = refine(p, m, x, o).value();
+  const rq::quantized_model some = refine(p, m, x, o, {}, {}, rows).value();
+  CHECK_FALSE(same_bytes(all, some));
+  o.loss = rq::refinement_loss::squared_error;
+  const rq::quantized_model squared = refine(p, m, x, o).value();
+  samples want;
+  samples before;
+  samples after;
+  for (const rq::matrix<>& s : std::span(x).last(2)) {
+    want.push_back(rq::evaluate(p, s).value());
+    before.push_back(m.run(s).value());
+    after.push_back(squared.run(s).value());
+  }
+  CHECK(networks::decibels(want, after) >= networks::decibels(want, before));
+  // continuous weights are moved to within half a step of the codes: the start is the model
+  std::vector<rq::matrix<>> between;
+  for (const rq::instruction& s : m.view().instructions()) {
+    if (s.kind != rq::opcode::linear) continue;
+    between.push_back(rq::detail::read_matrix<std::uint8_t>(m.view(), s.data[0], s.cols, s.inner) +
+                      networks::random_matrix(s.cols, s.inner, 1, 7));
+  }
+  o.weights = between;
+  rq::detail::refine_flow flow;
+  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
+  rq::detail::refine_parameters parameters;
+  REQUIRE_FALSE(rq::detail::read_parameters(m.view(), flow, o, parameters));
+  const rq::quantized_model start =
+      rq::quantized_model::load(rq::detail::write_model(m.view(), flow, parameters)).value();
+  CHECK(start.run(x[0]).value() == m.run(x[0]).value());
+  CHECK_FALSE(same_bytes(refine(p, m, x, o).value(), squared));
+}
+
+TEST_CASE("refine: what is wrong is named", "[block][refine]") {
+  const rq::program p = networks::encoder_program();
+  const samples x = networks::random_samples(4, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, "naive", 4, 4).value();
+  const rq::refinement o = short_settings();
+  CHECK(refine(p, m, {}, o).error().code == rq::errc::empty);
+  CHECK(refine(networks::decoder_program(), m, x, o).error().code == rq::errc::shape_mismatch);
+  samples bad = x;
+  bad[2](1, 1) = std::numeric_limits<float>::quiet_NaN();
+  CHECK(refine(p, m, bad, o).error().code == rq::errc::non_finite);
+  CHECK(std::string(refine(p, m, bad, o).error().where).find("sample 2") != std::string::npos);
+  rq::refinement wrong = o;
+  wrong.drop = 1;
+  CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
+  wrong = o;
+  wrong.batch = 0;
+  CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
+  const std::vector<rq::matrix<>> few(1, rq::matrix<>::Zero(2, 2));
+  wrong = o;
+  wrong.weights = few;
+  CHECK(refine(p, m, x, wrong).error().code == rq::errc::shape_mismatch);
+  const std::vector<std::vector<rq::index>> rows(x.size(), {7});
+  CHECK(refine(p, m, x, o, {}, {}, rows).error().code == rq::errc::shape_mismatch);
+  int calls = 0;
+  const auto stopped = refine(p, m, x, o, {}, [&](const rq::refinement_status&) { return ++calls < 3; });
+  CHECK(stopped.error().code == rq::errc::cancelled);
+  CHECK(calls == 3);
+}
