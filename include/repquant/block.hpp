@@ -2,10 +2,12 @@
 /// Door 3, blocks: a recipe for whole transformer blocks and models.
 #pragma once
 
+#include <repquant/block/balance_attention.hpp>
 #include <repquant/block/calibration_stream.hpp>
 #include <repquant/block/concept.hpp>
 #include <repquant/block/evaluate.hpp>
 #include <repquant/block/gated.hpp>
+#include <repquant/block/layer_evidence.hpp>
 #include <repquant/block/model_writer.hpp>
 #include <repquant/block/post_norm.hpp>
 #include <repquant/block/probabilities.hpp>
@@ -27,6 +29,8 @@
 #include <repquant/block/refine_parameters.hpp>
 #include <repquant/block/refine_trainer.hpp>
 #include <repquant/block/refine_writer.hpp>
+#include <repquant/block/select_early.hpp>
+#include <repquant/block/shared_weights.hpp>
 #include <repquant/block/trace.hpp>
 #include <repquant/block/transformer.hpp>
 #include <repquant/block/weight_only_stream.hpp>

@@ -35,6 +35,7 @@
 #include <repquant/reconstruct/row_levels.hpp>
 #include <repquant/reconstruct/row_ranges.hpp>
 #include <repquant/reconstruct/row_scales.hpp>
+#include <repquant/reparam/balance_heads.hpp>
 #include <repquant/reparam/channel_scales.hpp>
 #include <repquant/reparam/equivalence.hpp>
 #include <repquant/reparam/fold_layer_norm.hpp>

@@ -179,7 +179,9 @@ program balance_attention(program p, std::span<const matrix<>> samples, const E&
     const attention_options& o = x.attention->attention;
     const index share = o.heads / o.kv_heads;
     const bases& b = sums.at(x.group);
-    const auto layer = [&p](const step* s) -> linear& { return p.linears[static_cast<std::size_t>(s->layer)]; };
+    const auto layer = [&p](const step* s) -> linear& {
+      return p.linears[static_cast<std::size_t>(s->layer)];
+    };
     for (index g = 0; g < o.kv_heads; ++g) {
       const auto at = static_cast<std::size_t>(g);
       const index d = b.key[at].rows();

@@ -7,6 +7,7 @@
 #include <repquant/reconstruct/gram.hpp>
 
 #include <Eigen/Cholesky>
+
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -20,7 +21,8 @@ namespace repquant {
 ///   errors  sum w (e - c)^T (x^ - m)      [out x in]
 ///   m, c    the means of x^ and e
 ///
-/// kept for samples of even and of odd number apart, so that what one half suggests can be tried on the other.
+/// kept for samples of even and of odd number apart, so that what one half suggests can be tried on the
+/// other.
 struct layer_evidence {
   struct half {
     matrix<double> inputs;  ///< sum w x^^T x^, not centred
@@ -63,8 +65,8 @@ struct layer_evidence {
 /// The Gram matrix of some halves about `mean`.
 inline gram centred_inputs(const layer_evidence::half& h, const column<double>& mean) {
   gram g{h.inputs, std::max<std::int64_t>(h.tokens, 1)};
-  g.sum -= h.input_sum * mean.transpose() + mean * h.input_sum.transpose() -
-      h.weight * (mean * mean.transpose());
+  g.sum -=
+      h.input_sum * mean.transpose() + mean * h.input_sum.transpose() - h.weight * (mean * mean.transpose());
   g.sum = (0.5 * (g.sum + g.sum.transpose())).eval();
   for (index i = 0; i < g.size(); ++i) g.sum(i, i) = std::fmax(g.sum(i, i), 0.0);
   return g;
@@ -73,7 +75,7 @@ inline gram centred_inputs(const layer_evidence::half& h, const column<double>& 
 inline matrix<double> centred_errors(const layer_evidence::half& h, const column<double>& mean,
                                      const column<double>& error_mean) {
   return h.errors - h.error_sum * mean.transpose() - error_mean * h.input_sum.transpose() +
-      h.weight * (error_mean * mean.transpose());
+         h.weight * (error_mean * mean.transpose());
 }
 
 /// A change of the weights that answers the errors of the inputs, and how much of it to take.
@@ -126,7 +128,8 @@ inline target_correction correct_target(const layer_evidence& e, double damping,
 }
 
 /// Collects evidence from samples, whatever the executor: sample i gives x^ [tokens x in] and e [tokens x
-/// out] through `sample(i, x, e)`, and weights of its tokens through `weight(i, token)`; summed in sample order.
+/// out] through `sample(i, x, e)`, and weights of its tokens through `weight(i, token)`; summed in sample
+/// order.
 template<Executor E, class Sample, class Weight>
 layer_evidence collect_evidence(index samples, index out, index in, const E& exec, const Sample& sample,
                                 const Weight& weight) {

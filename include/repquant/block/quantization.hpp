@@ -11,11 +11,23 @@
 #include <repquant/calibrate/calibrator.hpp>
 #include <repquant/reparam/fused_norm.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace repquant::detail {
+
+/// Parameters whose scale is `scale`, about the middle of the range that `own` covers.
+inline affine widened(const uniform& codec, const affine& own, double scale) {
+  const double half = (codec.levels() - 1) / 2.0;
+  const double middle = (half - own.zero_point) * static_cast<double>(own.scale);
+  const double zero = std::nearbyint(half - middle / scale);
+  return {static_cast<float>(scale),
+          static_cast<std::int32_t>(std::clamp(zero, -static_cast<double>(uniform::largest_zero_point),
+                                               static_cast<double>(uniform::largest_zero_point)))};
+}
 
 /// A value as products see it: codes in a register. `columns` has one parameter set, or one per column; what
 /// a linear layer reads is always layer-wise (`params`), because its weights took the difference.
@@ -107,11 +119,27 @@ struct quantization {
       const matrix<>& x = stream.reals(i, v);
       if (failure f = watch.observe(x)) return f;
       if (!row || recipe.selected_weight == 0) continue;
-      const matrix<> again =
-          x.row(*row < 0 ? x.rows() + *row : *row).replicate(recipe.selected_weight, 1);
+      const matrix<> again = x.row(*row < 0 ? x.rows() + *row : *row).replicate(recipe.selected_weight, 1);
       if (failure f = watch.observe(again)) return f;
     }
-    return watch.make(codec, stream.executor());
+    auto made = watch.make(codec, stream.executor());
+    if constexpr (std::same_as<G, per_col>) {
+      if (made) return with_margin(*made, v);
+    }
+    return made;
+  }
+  /// Channel-wise ranges made wider by 1 / sqrt(n) + 4 / n for n tokens seen: what few tokens spanned, others
+  /// will leave.
+  [[nodiscard]] result<quantizer<uniform, per_col>> with_margin(const quantizer<uniform, per_col>& q,
+                                                                int v) const {
+    double tokens = 0;
+    for (index i = 0; i < stream.samples(); ++i) tokens += static_cast<double>(stream.reals(i, v).rows());
+    const double margin = 1 / std::sqrt(tokens) + 4 / tokens;
+    std::vector<affine> params;
+    for (const affine& p : q.params()) {
+      params.push_back(widened(q.codec(), p, static_cast<double>(p.scale) * (1 + margin)));
+    }
+    return quantizer<uniform, per_col>::make(q.codec(), per_col{}, q.size(), std::move(params));
   }
 
   /// Emits and runs the instruction that encodes value v; one parameter set, or one per column.
@@ -226,11 +254,7 @@ struct quantization {
       const double factor = least * std::pow(std::fmax(largest / least, 1.0), c / (candidates - 1.0));
       channel_parameters p{{}, factor};
       for (index d = 0; d < n; ++d) {
-        const affine& own = channels[static_cast<std::size_t>(d)];
-        const double half = (codec.levels() - 1) / 2.0;
-        const double middle = (half - own.zero_point) * static_cast<double>(own.scale);
-        const double scale = factor * ratios(d);
-        p.params.push_back({static_cast<float>(scale), static_cast<std::int32_t>(std::nearbyint(half - middle / scale))});
+        p.params.push_back(widened(codec, channels[static_cast<std::size_t>(d)], factor * ratios(d)));
       }
       const double e = encoding_error(v, codec, p.params, importance);
       if (c > 0 && !(e < best_error)) continue;
@@ -267,7 +291,8 @@ struct quantization {
     return stream.measure([&](index i, noise_power& to) {
       const matrix<>& x = stream.target(i, v);
       const matrix<>& y = stream.reals(i, v);
-      for (index n = 0; n < x.size(); ++n) to.add(static_cast<double>(x.data()[n]), static_cast<double>(y.data()[n]));
+      for (index n = 0; n < x.size(); ++n)
+        to.add(static_cast<double>(x.data()[n]), static_cast<double>(y.data()[n]));
     });
   }
 };

@@ -18,13 +18,6 @@ struct attention_parameters {
   std::vector<double> score;  ///< s_q s_k, by head
 };
 
-/// Parameters whose scale is `scale`, about the middle of the range that `own` covers.
-inline affine widened(const uniform& codec, const affine& own, double scale) {
-  const double half = (codec.levels() - 1) / 2.0;
-  const double middle = (half - own.zero_point) * static_cast<double>(own.scale);
-  return {static_cast<float>(scale), static_cast<std::int32_t>(std::nearbyint(half - middle / scale))};
-}
-
 /// Widens the scales of q and k until each channel's product is the same in a head. The head's product is the
 /// largest that a channel asks for; what others get too much goes to both sides alike, as a factor
 /// sqrt(product / (s_q s_k)). Heads that share keys are brought to one size first.
@@ -46,7 +39,8 @@ inline void equalize_scores(const attention_options& o, const uniform& q_codec, 
       size[static_cast<std::size_t>(n)] = std::exp(logs / static_cast<double>(d));
       for (index c = 0; c < d; ++c) {
         double& m = most[static_cast<std::size_t>(c)];
-        m = std::fmax(m, static_cast<double>(query(g * share + n, c).scale) / size[static_cast<std::size_t>(n)]);
+        m = std::fmax(m,
+                      static_cast<double>(query(g * share + n, c).scale) / size[static_cast<std::size_t>(n)]);
       }
     }
     double product = 0;
@@ -71,8 +65,8 @@ inline void equalize_scores(const attention_options& o, const uniform& q_codec, 
 /// The attention instruction of a step, all but the codec of its probabilities.
 template<class Recipe, Executor E>
 instruction attention_instruction(quantization<Recipe, E>& state, const step& s, const coded_value& q,
-                                  const coded_value& k, const coded_value& v,
-                                  const attention_parameters& p, int probability_bits) {
+                                  const coded_value& k, const coded_value& v, const attention_parameters& p,
+                                  int probability_bits) {
   instruction x;
   x.kind = opcode::attention;
   x.out = state.stream.real(s.out);
@@ -146,7 +140,8 @@ failure quantize_attention(quantization<Recipe, E>& state, const step& s) {
   }
   auto& [q, k, v] = operands;
   if (state.recipe.channel_wise_attention) {
-    equalize_scores(s.attention, state.activation_codec(q.coded.bits), state.activation_codec(k.coded.bits), p);
+    equalize_scores(s.attention, state.activation_codec(q.coded.bits), state.activation_codec(k.coded.bits),
+                    p);
   } else {
     p.score.assign(static_cast<std::size_t>(s.attention.heads),
                    static_cast<double>(p.query.front().scale) * static_cast<double>(p.key.front().scale));
@@ -160,11 +155,10 @@ failure quantize_attention(quantization<Recipe, E>& state, const step& s) {
 
   const std::string path = s.path + ".probabilities";
   const int probability_bits = state.bits_of(path, bits);
-  const instruction scores =
-      attention_instruction(state, s, q.coded, k.coded, v.coded, p, probability_bits);
-  const auto chosen = choose_probabilities(scores, state.stream.writer().constants(), path,
-                                           state.recipe.probability, state.recipe.probability_depth,
-                                           state.recipe.probability_range, state.stream);
+  const instruction scores = attention_instruction(state, s, q.coded, k.coded, v.coded, p, probability_bits);
+  const auto chosen =
+      choose_probabilities(scores, state.stream.writer().constants(), path, state.recipe.probability,
+                           state.recipe.probability_depth, state.recipe.probability_range, state.stream);
   if (!chosen) return chosen.error();
   instruction x = *chosen;
   x.site = state.stream.writer().site(path, probability_bits, site_role::probabilities);

@@ -106,7 +106,8 @@ failure quantize_step(quantization<Recipe, E>& q, const step& s) {
 
 /// One walk over the program.
 template<class Recipe, Executor E, class Progress>
-failure quantize_steps(quantization<Recipe, E>& q, std::span<const matrix<>> samples, const Progress& progress) {
+failure quantize_steps(quantization<Recipe, E>& q, std::span<const matrix<>> samples,
+                       const Progress& progress) {
   if (failure f = q.stream.start(samples)) return f;
   if (failure f = q.encode_for_readers(0)) return f;
   const auto steps = static_cast<index>(q.original.steps.size());

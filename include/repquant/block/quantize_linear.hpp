@@ -5,7 +5,7 @@
 
 #include <repquant/block/quantization.hpp>
 #include <repquant/calibrate/fit.hpp>
-#include <repquant/reconstruct/fit_rows_to_gram.hpp>
+#include <repquant/reconstruct/row_ranges.hpp>
 
 namespace repquant::detail {
 
@@ -35,12 +35,11 @@ layer_evidence evidence_of(const quantization<Recipe, E>& q, const step& s, cons
     e.rowwise() -= bias.transpose();
     if (residual >= 0 && q.stream.reals(i, residual).rows() == e.rows()) {
       e += q.stream.target(i, residual).template cast<double>() -
-          q.stream.reals(i, residual).template cast<double>();
+           q.stream.reals(i, residual).template cast<double>();
     }
   };
-  return collect_evidence(
-      q.stream.samples(), layer.out(), layer.in(), q.stream.executor(), sample,
-      [&](index, index token, index tokens) { return q.weight_of(s.a, token, tokens); });
+  return collect_evidence(q.stream.samples(), layer.out(), layer.in(), q.stream.executor(), sample,
+                          [&](index, index token, index tokens) { return q.weight_of(s.a, token, tokens); });
 }
 
 /// The instruction of a linear step: m[o] = s_x s_w[o] and c the bias, each rounded once from double.
@@ -74,6 +73,32 @@ instruction linear_instruction(quantization<Recipe, E>& q, const step& s,
   return x;
 }
 
+/// The codes of `wanted` and their quantizer, by the recipe's solver and ranges; in passes before the last
+/// one, by the solver alone.
+template<class Recipe, Executor E>
+result<reconstruction<uniform, per_row>> reconstruct_weights(const Recipe& recipe, const uniform& codec,
+                                                             const std::string& path, const matrix<>& wanted,
+                                                             const gram& h, bool final_pass, const E& exec) {
+  result<reconstruction<uniform, per_row>> r = [&]() -> result<reconstruction<uniform, per_row>> {
+    if (recipe.weight_range_by_output && final_pass) {
+      return reconstruct_with_ranges(codec, per_row{}, wanted, h, recipe.solver, {}, exec);
+    }
+    const auto ranges = fit(codec, per_row{}, recipe.weight_range, wanted, "weight", exec);
+    if (!ranges) return ranges.error();
+    return run_solver(recipe.solver, *ranges, wanted, h, exec);
+  }();
+  if (r && final_pass && recipe.scale_rounds > 0) {
+    const reconstruction_report first = r->report;
+    r = descend_with_scales(r->weights, wanted, h, recipe.scale_rounds, {}, exec);
+    if (r) {
+      r->report.rounded_to_nearest = first.rounded_to_nearest;
+      r->report.notice = first.notice;
+    }
+  }
+  if (!r) return r.error().within(path);
+  return r;
+}
+
 /// Quantizes a linear step whose input is encoded.
 template<class Recipe, Executor E>
 failure quantize_linear(quantization<Recipe, E>& q, const step& s) {
@@ -101,17 +126,11 @@ failure quantize_linear(quantization<Recipe, E>& q, const step& s) {
     if (group != s.layer && first) settled = first;
   }
   if (!settled) {
-    const auto& exec = q.stream.executor();
+    const bool final_pass = group < 0 || common != nullptr;
     uniform codec = q.recipe.weight;
     codec.bits = weight_bits;
-    const auto ranges = q.recipe.weight_range_by_output
-        ? fit_rows_to_gram(codec, per_row{}, wanted, h, {}, exec)
-        : fit(codec, per_row{}, q.recipe.weight_range, wanted, s.path, exec);
-    if (!ranges) return ranges.error();
-    auto solved = q.recipe.scale_rounds > 0
-        ? reconstruct_with_scales(*ranges, wanted, h, q.recipe.solver, q.recipe.scale_rounds, {}, exec)
-        : run_solver(q.recipe.solver, *ranges, wanted, h, exec);
-    if (!solved) return solved.error().within(s.path);
+    auto solved = reconstruct_weights(q.recipe, codec, s.path, wanted, h, final_pass, q.stream.executor());
+    if (!solved) return solved.error();
     settled = *std::move(solved);
   }
   const reconstruction<uniform, per_row>* const weights = &*settled;
@@ -122,8 +141,7 @@ failure quantize_linear(quantization<Recipe, E>& q, const step& s) {
   if (q.recipe.correct_bias) {
     // the mean of target - (Q x^ + b) over the call's own tokens
     const column<double> input = own.input_mean();
-    bias += own.error_mean() +
-        rounding_error(weights->weights, layer.weight) * input;
+    bias += own.error_mean() + rounding_error(weights->weights, layer.weight) * input;
   }
   if (failure f = q.stream.run(linear_instruction(q, s, weights->weights, bias))) return f.within(s.path);
   q.report.weights.back().noise = q.output_noise(s.out);

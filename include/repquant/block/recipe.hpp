@@ -48,17 +48,17 @@ struct naive_recipe {
   /// Parameters per head and channel for q, k and v. Scales of a channel of q and of k multiply to one number
   /// per head; zero points of keys cost nothing (infer/attention_head.hpp).
   bool channel_wise_attention = false;
-  bool balance_heads = false;      ///< bases of the heads in which low-bit codes lose least (balance_heads)
-  bool select_early = false;       ///< works on the selected token alone where only that is read (select_early)
-  bool correct_bias = false;       ///< moves the mean error of a layer's output into its bias
-  double target_correction = 0;    ///< most of the least-squares change taken before rounding, 0 to 1
-  double target_damping = 0.01;    ///< ridge of that change, over the mean diagonal of the Gram matrix
-  bool residual_target = false;    ///< layers that write to the residual also aim at what it lost so far
+  bool balance_heads = false;    ///< bases of the heads in which low-bit codes lose least (balance_heads)
+  bool select_early = false;     ///< works on the selected token alone where only that is read (select_early)
+  bool correct_bias = false;     ///< moves the mean error of a layer's output into its bias
+  double target_correction = 0;  ///< most of the least-squares change taken before rounding, 0 to 1
+  double target_damping = 0.01;  ///< ridge of that change, over the mean diagonal of the Gram matrix
+  bool residual_target = false;  ///< layers that write to the residual also aim at what it lost so far
   /// Ranges of weights by the error of the layer's output (fit_rows_to_gram) instead of by weight_range.
   bool weight_range_by_output = false;
-  int scale_rounds = 0;            ///< rounds of least-squares scales and coordinate descent after the solver
-  bool share_weights = false;      ///< a layer called several times keeps one set of codes
-  index selected_weight = 0;       ///< by how many tokens the one that the output selects counts more
+  int scale_rounds = 0;        ///< rounds of least-squares scales and coordinate descent after the solver
+  bool share_weights = false;  ///< a layer called several times keeps one set of codes
+  index selected_weight = 0;   ///< by how many tokens the one that the output selects counts more
   probability_codecs probability{.uniform = true};
   int probability_depth = 14;  ///< largest shift of a logarithmic code; 14 keeps sums in 32 bits
   min_max norm_range;          ///< observer of norm outputs
@@ -82,16 +82,28 @@ struct repq_recipe : naive_recipe {
   percentile_search weight_range;
 };
 
-/// RepQuant (arXiv 2402.05628) as far as this version has it: dual clipping per channel behind norms, by
-/// least error; probabilities by output error; weights reconstructed against the quantized inputs; output
-/// means kept. Which range goes where was chosen on calibration images held back (docs/decisions/0010).
+/// RepQuant (arXiv 2402.05628) and what measurement added to it (docs/decisions/0012): dual clipping per
+/// channel by least error, at every input of a linear layer and of an attention; heads in balanced bases;
+/// probabilities by output error; weights that first take what the errors before them ask for, then are
+/// reconstructed against the quantized inputs with ranges and scales by output error; output means kept; one
+/// set of codes for a layer that is called several times. One recipe for every model, without gradients.
 struct repquant_recipe : naive_recipe {
   bool channel_wise_norm = true;
+  bool channel_wise_inputs = true;
+  bool channel_wise_attention = true;
+  bool balance_heads = true;
+  bool select_early = true;
   bool correct_bias = true;
+  double target_correction = 1;
+  bool residual_target = true;
+  bool weight_range_by_output = true;
+  int scale_rounds = 2;
+  bool share_weights = true;
+  index selected_weight = 10;
   probability_codecs probability{.uniform = true, .log2 = true, .log_sqrt2 = true};
   least_error norm_range;
-  percentile_search activation_range;
-  percentile_search attention_range;
+  least_error activation_range;
+  least_error attention_range;
   percentile_search probability_range;
   least_error weight_range;
   gptq solver;

@@ -15,7 +15,7 @@ namespace detail {
 /// True where row t of the result depends on row t of the operands alone.
 inline bool works_row_by_row(step_kind kind) noexcept {
   return kind == step_kind::linear || kind == step_kind::norm || kind == step_kind::add ||
-      kind == step_kind::multiply || kind == step_kind::activate;
+         kind == step_kind::multiply || kind == step_kind::activate;
 }
 
 /// Moves one selection in front of the step that makes its operand; false where none can move.
@@ -51,7 +51,8 @@ inline bool move_one_selection(program& p) {
     replacement.push_back(moved);
     p.steps.erase(p.steps.begin() + static_cast<std::ptrdiff_t>(i));
     p.steps.erase(p.steps.begin() + static_cast<std::ptrdiff_t>(maker));
-    p.steps.insert(p.steps.begin() + static_cast<std::ptrdiff_t>(maker), replacement.begin(), replacement.end());
+    p.steps.insert(p.steps.begin() + static_cast<std::ptrdiff_t>(maker), replacement.begin(),
+                   replacement.end());
     return true;
   }
   return false;

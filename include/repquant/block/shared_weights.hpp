@@ -86,7 +86,7 @@ class shared_weights {
  private:
   static bool same(const linear& a, const linear& b) {
     return a.weight.rows() == b.weight.rows() && a.weight.cols() == b.weight.cols() &&
-        a.bias.size() == b.bias.size() && a.weight == b.weight && a.bias == b.bias;
+           a.bias.size() == b.bias.size() && a.weight == b.weight && a.bias == b.bias;
   }
   std::vector<int> groups_;
   bool any_ = false;

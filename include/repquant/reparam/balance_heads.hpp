@@ -7,6 +7,7 @@
 
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
+
 #include <cmath>
 
 namespace repquant {
@@ -23,9 +24,9 @@ struct head_basis {
 ///   A = L L^T,  L^T B L = U S^2 U^T,  M = L^-T U S^1/2     then M^T A M = S = M^-1 B M^-T
 ///   forward = M R,  backward = M^-T R,  R = Hadamard / sqrt(d), where d is a power of two
 ///
-/// Codes of x'_k have steps in proportion to its deviation; the noise that they leave in x y^T is the sum over
-/// k of E[x'_k^2] E[y'_k^2] up to a factor. In the basis M that is sum S_k^2; R makes every k the mean of S,
-/// which gives (sum S_k)^2 / d: less the more unequal the S_k are.
+/// Codes of x'_k have steps in proportion to its deviation; the noise that they leave in x y^T is the sum
+/// over k of E[x'_k^2] E[y'_k^2] up to a factor. In the basis M that is sum S_k^2; R makes every k the mean
+/// of S, which gives (sum S_k)^2 / d: less the more unequal the S_k are.
 ///
 /// Shapes    first, second [d x d], symmetric, positive semidefinite: second moments of x and y
 /// Requires  equal sizes. A little of each trace is added to its diagonal, so that both are definite

@@ -134,6 +134,8 @@ TEST_CASE("gptq on every layer of the vision transformer", "[block][vit]") {
     watched_recipe r;
     r.weight.bits = r.activation.bits = bits;
     r.solver.notes = &layers;
+    r.weight_range_by_output = false;  // one run of the solver for each layer
+    r.scale_rounds = 0;
     const rq::program p = networks::vit_program();
     const auto m = rq::quantize_program(p, calibration, r, networks::executor{});
     REQUIRE(m);
