@@ -77,8 +77,6 @@ class refinement_run {
         best = loss;
         bytes = std::move(now);
         kept = parameters.all;
-      } else {
-        parameters.all = kept;
       }
       return {};
     };
@@ -97,9 +95,10 @@ class refinement_run {
       for (index r = 0; r < ranges; ++r) {
         refine_phase p = block_phase(r, inputs);
         if (const auto done = trainer.train(p, after); !done) return done.error();
+        if (failure f = judge()) return f;
         if (r + 1 < ranges) inputs = outputs_of(trainer, p, flow_.ranges[static_cast<std::size_t>(r)].output);
       }
-      if (failure f = judge()) return f;
+      parameters.all = kept;  // as many blocks as are best together
     }
     if (options_.end_to_end_steps > 0) {
       if (const auto done = trainer.train(whole_phase(), after); !done) return done.error();
@@ -252,13 +251,13 @@ class refinement_run {
 /// First block by block: each range of instructions between two residual values (the steps of one numbered
 /// scope, "block.3.") is trained to give what the float program gives there, from the values that the refined
 /// blocks before it give, with some activations left in float at random. Then end to end, on the result.
-/// Codes and zero points are rounded in every forward pass and their gradients passed straight through; after
-/// each phase the model is written and run in integers, and kept if its loss on the held-back samples is
-/// lower. So it is never worse there than it was; where nothing helps, it comes back as it was.
+/// Codes and zero points are rounded in every forward pass, their gradients passed straight through. After
+/// each block, and at the end, the model is written and run in integers: as many first blocks stay refined as
+/// give the lowest loss of the result on the held-back samples, and the end-to-end phase counts if it lowers
+/// it further. So it is never worse there than it was; where nothing helps, it comes back as it was.
 ///
 /// Shapes    samples [tokens x input_cols], at least one; rows: for each sample the rows of its result that
-/// the
-///           divergence counts, empty for all; or nothing for all rows of all samples
+///           the divergence counts, empty for all; or nothing for all rows of all samples
 /// Errors    empty, shape_mismatch, non_finite (samples, rows, weights); bad_option; shape_mismatch where the
 ///           model is not one of this program; cancelled
 /// Cost      per step about three float runs for each sample of a batch; memory: a few times all values of

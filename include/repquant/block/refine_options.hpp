@@ -20,25 +20,25 @@ enum class refinement_loss : std::uint8_t {
 /// Settings of refine(). Steps of 0 leave a phase out.
 struct refinement {
   index block_steps = 200;       ///< steps for each block, on its own output
-  index end_to_end_steps = 400;  ///< steps for the whole model, on its result
-  index batch = 8;               ///< samples in a step
+  index end_to_end_steps = 200;  ///< steps for the whole model, on its result
+  index batch = 16;              ///< samples in a step
   index at_once = 4;             ///< samples held in memory at a time: more memory, the same result
 
   // What a step of Adam may change at most, at the start of a phase; the rates fall to 0 as a cosine. The
   // rates of the whole model are these times end_to_end_rate.
   float weight_rate = 0.02F;     ///< in steps between neighbouring codes
-  float scale_rate = 1e-3F;      ///< in logarithms of scales, multipliers and score factors
+  float scale_rate = 5e-3F;      ///< in logarithms of scales, multipliers and score factors
   float zero_rate = 0.02F;       ///< in codes
   float offset_rate = 1e-3F;     ///< in root mean squares of what a layer gives, of a norm's gamma
-  float end_to_end_rate = 0.5F;  ///< factor
+  float end_to_end_rate = 0.3F;  ///< factor
 
   refinement_loss loss = refinement_loss::divergence;
   float hidden_weight =
       0;              ///< end to end: of the relative squared error of the value between the last blocks
   float drop = 0.5F;  ///< block by block: share of quantized activations left in float, at random (QDrop)
-  float held_back = 0.25F;  ///< share of the samples, the last ones, that judge and do not train; at least
-                            ///< one where it is not 0; with 0 the training samples judge
-  index checks = 10;        ///< how often in a phase the held-back samples judge
+  float held_back = 0.5F;  ///< share of the samples, the last ones, that judge and do not train; at least
+                           ///< one where it is not 0; with 0 the training samples judge
+  index checks = 10;       ///< how often in a phase the held-back samples judge
   std::uint64_t seed = 1;
 
   /// Weights in units of codes to start from, one matrix [out x in] per linear instruction in order, or none:

@@ -26,6 +26,7 @@ rq::refinement short_settings() {
   o.at_once = 2;
   o.checks = 3;
   o.weight_rate = 0.05F;
+  o.held_back = 0.25F;
   return o;
 }
 
@@ -211,6 +212,7 @@ TEST_CASE("refine: the vision transformer's divergence falls on images held back
   o.block_steps = 12;
   o.end_to_end_steps = 12;
   o.checks = 4;
+  o.held_back = 0.25F;
   std::vector<rq::refinement_status> told;
   const rq::quantized_model better = refine(p, m, x, o, exec, [&](const rq::refinement_status& s) {
                                        told.push_back(s);
@@ -262,6 +264,8 @@ TEST_CASE("refine: a weight that two calls share stays one", "[block][refine]") 
   rq::refinement o = short_settings();
   o.block_steps = 0;  // they leave alone what other blocks use, too
   o.end_to_end_steps = 60;
+  o.end_to_end_rate = 0.5F;
+  o.scale_rate = 1e-3F;
   o.loss = rq::refinement_loss::squared_error;
   const rq::quantized_model r = refine(p, m, x, o).value();
   const auto weights_of = [](const rq::quantized_model& q) {
