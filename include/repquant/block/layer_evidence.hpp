@@ -78,6 +78,21 @@ inline matrix<double> centred_errors(const layer_evidence::half& h, const column
          h.weight * (error_mean * mean.transpose());
 }
 
+/// The same about the means, which become zero: for calls of one layer whose biases are their own.
+inline layer_evidence about_means(const layer_evidence& e) {
+  layer_evidence centred = e;
+  const column<double> mean = e.input_mean();
+  const column<double> error_mean = e.error_mean();
+  for (layer_evidence::half& h : centred.halves) {
+    const layer_evidence::half original = h;
+    h.inputs = centred_inputs(original, mean).sum;
+    h.errors = centred_errors(original, mean, error_mean);
+    h.input_sum.setZero();
+    h.error_sum.setZero();
+  }
+  return centred;
+}
+
 /// A change of the weights that answers the errors of the inputs, and how much of it to take.
 struct target_correction {
   matrix<double> change;  ///< [out x in]: alpha times the least-squares change

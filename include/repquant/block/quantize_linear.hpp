@@ -42,6 +42,17 @@ layer_evidence evidence_of(const quantization<Recipe, E>& q, const step& s, cons
                           [&](index, index token, index tokens) { return q.weight_of(s.a, token, tokens); });
 }
 
+/// The Gram matrix of all samples, about the mean where a bias will take that.
+inline gram inputs_of(const layer_evidence& e, bool centred) {
+  const column<double> mean =
+      centred ? e.input_mean() : column<double>::Zero(e.halves[0].input_sum.size()).eval();
+  gram h = centred_inputs(e.halves[0], mean);
+  const gram second = centred_inputs(e.halves[1], mean);
+  h.sum += second.sum;
+  h.tokens += second.tokens;
+  return h;
+}
+
 /// The instruction of a linear step: m[o] = s_x s_w[o] and c the bias, each rounded once from double.
 template<class Recipe, Executor E>
 instruction linear_instruction(quantization<Recipe, E>& q, const step& s,
@@ -106,19 +117,15 @@ failure quantize_linear(quantization<Recipe, E>& q, const step& s) {
   const int weight_bits = q.bits_of(s.path, q.recipe.weight.bits);
   const layer_evidence own = evidence_of(q, s, layer);
   const int group = q.shared.group_of(s);
-  if (group >= 0) q.seen.add_layer(group, own);
+  if (group >= 0) q.seen.add_layer(group, q.recipe.correct_bias ? about_means(own) : own);
   const layer_evidence* common = group >= 0 ? q.shared.evidence(group) : nullptr;
   const layer_evidence& e = common != nullptr ? *common : own;
 
-  const column<double> mean =
-      q.recipe.correct_bias ? e.input_mean() : column<double>::Zero(layer.in()).eval();
-  gram h = centred_inputs(e.halves[0], mean);
-  const gram second = centred_inputs(e.halves[1], mean);
-  h.sum += second.sum;
-  h.tokens += second.tokens;
+  const gram h = inputs_of(e, q.recipe.correct_bias);
   const target_correction correction = correct_target(e, q.recipe.target_damping, q.recipe.target_correction);
   const matrix<> wanted = (layer.weight.template cast<double>() + correction.change).template cast<float>();
 
+  std::optional<quantized<uniform, per_row>> own_scales;
   std::optional<reconstruction<uniform, per_row>>& settled = q.settled[s.layer];
   if (common != nullptr) {
     // the first call decides for all
@@ -133,17 +140,26 @@ failure quantize_linear(quantization<Recipe, E>& q, const step& s) {
     if (!solved) return solved.error();
     settled = *std::move(solved);
   }
-  const reconstruction<uniform, per_row>* const weights = &*settled;
-  q.report.weights.push_back({s.path, weight_bits, weights->report, correction.alpha, {}});
+  if (common != nullptr && q.recipe.scale_rounds > 0) {
+    // the codes are everyone's, the scales, which only enter the call's multipliers, its own
+    const target_correction toward =
+        correct_target(own, q.recipe.target_damping, q.recipe.target_correction);
+    const matrix<> target = (layer.weight.template cast<double>() + toward.change).template cast<float>();
+    auto scaled = refit_scales(settled->weights, target, inputs_of(own, q.recipe.correct_bias));
+    if (!scaled) return scaled.error().within(s.path);
+    own_scales = *std::move(scaled);
+  }
+  const quantized<uniform, per_row>& weights = own_scales ? *own_scales : settled->weights;
+  q.report.weights.push_back({s.path, weight_bits, settled->report, correction.alpha, {}});
 
   column<double> bias = column<double>::Zero(layer.out());
   if (layer.bias.size() != 0) bias = layer.bias.template cast<double>();
   if (q.recipe.correct_bias) {
     // the mean of target - (Q x^ + b) over the call's own tokens
     const column<double> input = own.input_mean();
-    bias += own.error_mean() + rounding_error(weights->weights, layer.weight) * input;
+    bias += own.error_mean() + rounding_error(weights, layer.weight) * input;
   }
-  if (failure f = q.stream.run(linear_instruction(q, s, weights->weights, bias))) return f.within(s.path);
+  if (failure f = q.stream.run(linear_instruction(q, s, weights, bias))) return f.within(s.path);
   q.report.weights.back().noise = q.output_noise(s.out);
   return {};
 }
