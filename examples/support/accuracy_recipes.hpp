@@ -9,6 +9,7 @@
 #include "models/model_case.hpp"
 #include "oracle/repq_vit.hpp"
 #include "support/accuracy_evaluate.hpp"
+#include <algorithm>
 #include <memory>
 
 namespace examples {
@@ -66,6 +67,27 @@ accuracy_recipe integer_recipe(const std::string& name) {
           }};
 }
 
+/// repquant_recipe, then refine() on the same calibration samples: by the divergence of the logits, or by the
+/// squared error of an embedding.
+inline repquant::result<recipe_result> refined(const recipe_task& task) {
+  auto model = quantize_with(repquant::repquant_recipe{}, task);
+  if (!model) return model.error();
+  const std::vector<repquant::matrix<>> samples = calibration_inputs(task.model);
+  std::vector<std::vector<index>> rows;
+  for (const model_sample& s : task.model.calibration) rows.push_back(s.rows);
+  repquant::refinement options;
+  // long sequences hold many rows to learn from: few of them make a step
+  const index length = std::max<index>(1, samples.front().rows());
+  options.batch = std::clamp<index>(2048 / length, 4, 16);
+  if (task.model.output == output_kind::embedding) options.loss = repquant::refinement_loss::squared_error;
+  return integer_result(
+      repquant::refine(repquant::select_early(task.model.network), *model, samples, rows, options, task.exec,
+                       [&](const repquant::refinement_status& s) {
+                         return !task.progress || task.progress(s.done, s.steps);
+                       }),
+      samples.size());
+}
+
 /// The published RepQ-ViT on 32 samples, as its authors calibrate it.
 inline repquant::result<recipe_result> published_repq_vit(const recipe_task& task) {
   const std::vector<repquant::matrix<>> samples = calibration_inputs(task.model, 32);
@@ -89,6 +111,7 @@ inline std::vector<accuracy_recipe> accuracy_recipes() {
       integer_recipe<repquant::naive_recipe>("naive"),
       {baseline_recipe, "simulated", published_repq_vit},
       integer_recipe<repquant::repquant_recipe>("repquant"),
+      {"repquant_refined", "integer", refined},
   };
 }
 

@@ -36,6 +36,9 @@ class refinement_run {
     const auto share = [](float x) { return x >= 0 && x < 1; };
     if (!share(options_.drop)) return {errc::bad_option, "refine: drop", 0, 1};
     if (!share(options_.held_back)) return {errc::bad_option, "refine: held_back", 0, 1};
+    if (!share(options_.average)) return {errc::bad_option, "refine: average", 0, 1};
+    if (!(options_.step_back > 0 && options_.step_back <= 1))
+      return {errc::bad_option, "refine: step_back", 0, 1};
     if (options_.batch < 1) return {errc::bad_option, "refine: batch", options_.batch, 1};
     for (float rate : {options_.weight_rate, options_.scale_rate, options_.zero_rate, options_.offset_rate,
                        options_.end_to_end_rate, options_.hidden_weight}) {
@@ -64,6 +67,7 @@ class refinement_run {
     measure_outputs(trainer, parameters);
 
     const double start = integer_loss(model_, trainer.judging());
+    const double trained = integer_loss(model_, trainer.training());
     double best = start;
     std::vector<std::byte> bytes(view.header().total_bytes);
     std::copy(model_.bytes().begin(), model_.bytes().end(), bytes.begin());
@@ -73,7 +77,8 @@ class refinement_run {
       const auto m = quantized_model::load(now, model_.report());
       if (!m) return m.error().within("refine");
       const double loss = integer_loss(*m, trainer.judging());
-      if (loss < best) {
+      // a few samples may dominate a mean: what is better on some must not be worse on the others
+      if (loss < best && integer_loss(*m, trainer.training()) <= trained) {
         best = loss;
         bytes = std::move(now);
         kept = parameters.all;
@@ -254,7 +259,8 @@ class refinement_run {
 /// Codes and zero points are rounded in every forward pass, their gradients passed straight through. After
 /// each block, and at the end, the model is written and run in integers: as many first blocks stay refined as
 /// give the lowest loss of the result on the held-back samples, and the end-to-end phase counts if it lowers
-/// it further. So it is never worse there than it was; where nothing helps, it comes back as it was.
+/// it further; neither counts if the loss on the training samples is above that of the start. So it is never
+/// worse on either than it was; where nothing helps, it comes back as it was.
 ///
 /// Shapes    samples [tokens x input_cols], at least one; rows: for each sample the rows of its result that
 ///           the divergence counts, empty for all; or nothing for all rows of all samples

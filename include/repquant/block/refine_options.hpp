@@ -30,7 +30,7 @@ struct refinement {
   float scale_rate = 5e-3F;      ///< in logarithms of scales, multipliers and score factors
   float zero_rate = 0.02F;       ///< in codes
   float offset_rate = 1e-3F;     ///< in root mean squares of what a layer gives, of a norm's gamma
-  float end_to_end_rate = 0.3F;  ///< factor
+  float end_to_end_rate = 0.5F;  ///< factor
 
   refinement_loss loss = refinement_loss::divergence;
   float hidden_weight =
@@ -39,6 +39,12 @@ struct refinement {
   float held_back = 0.5F;  ///< share of the samples, the last ones, that judge and do not train; at least
                            ///< one where it is not 0; with 0 the training samples judge
   index checks = 10;       ///< how often in a phase the held-back samples judge
+  /// What is judged and kept is a running mean of the parameters over about the last 1 / (1 - average) steps,
+  /// rounded: codes that waver settle. 0 for the parameters of the last step.
+  float average = 0.9F;
+  /// Where a judgement is no better than the best before, the parameters go back to that best and all rates
+  /// are multiplied by this; 1 never goes back.
+  float step_back = 0.5F;
   std::uint64_t seed = 1;
 
   /// Weights in units of codes to start from, one matrix [out x in] per linear instruction in order, or none:

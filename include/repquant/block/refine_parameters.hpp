@@ -137,6 +137,8 @@ inline void read_encode(const model_view& m, const refine_flow& f, int i, refine
   const auto last = static_cast<float>((1 << s.bits) - 1);
   p[u.second].lowest = zero.cwiseMin(0.0F);
   p[u.second].highest = zero.cwiseMax(last);
+  // readers of whole codes subtract what they always did: another zero point would shift all that they give
+  if (u.whole_codes) p[u.second].lowest = p[u.second].highest = zero;
 }
 
 inline void read_linear(const model_view& m, const instruction& s, int i, refine_parameters& p,

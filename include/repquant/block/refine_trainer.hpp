@@ -94,17 +94,40 @@ class refine_trainer {
     j.best = j.start;
     keep();
     for (int k : changed) parameters_[k].past = {};
+    std::vector<matrix<>> mean = best;
+    float slower = 1;
+    index since = 0;  // steps since the mean began
+    const auto swap_with_mean = [&] {
+      for (std::size_t k = 0; k < changed.size(); ++k) std::swap(parameters_[changed[k]].x, mean[k]);
+    };
     const index every = std::max<index>(1, p.steps / std::max<index>(1, options_.checks));
     std::vector<index> order;
     for (index step = 0; step < p.steps; ++step) {
       gradients(p, next_batch(order));
-      const float rate = p.rate * cosine_schedule(step, p.steps);
+      const float rate = slower * p.rate * cosine_schedule(step, p.steps);
       for (int k : changed) move(parameters_[k], rate);
+      // early steps average over what there is, so that the start is soon forgotten
+      const float keep_mean =
+          std::min(options_.average, static_cast<float>(since) / static_cast<float>(since + 10));
+      ++since;
+      for (std::size_t k = 0; k < changed.size(); ++k)
+        mean[k] += (1 - keep_mean) * (parameters_.at(changed[k]) - mean[k]);
       if ((step + 1) % every == 0 || step + 1 == p.steps) {
+        swap_with_mean();
         const double now = judge(p);
         if (now < j.best) {
           j.best = now;
           keep();
+        }
+        swap_with_mean();
+        if (!(now <= j.best) && options_.step_back < 1) {
+          for (std::size_t k = 0; k < changed.size(); ++k) {
+            refine_parameter& q = parameters_[changed[k]];
+            q.x = mean[k] = best[k];
+            q.past = {};
+          }
+          slower *= options_.step_back;
+          since = 0;
         }
       }
       if (!after(j)) return failure{errc::cancelled, "refine: step", step + 1, p.steps};

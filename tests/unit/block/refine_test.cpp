@@ -266,6 +266,9 @@ TEST_CASE("refine: a weight that two calls share stays one", "[block][refine]") 
   o.end_to_end_steps = 60;
   o.end_to_end_rate = 0.5F;
   o.scale_rate = 1e-3F;
+  o.held_back = 0;  // eight samples teach nothing general: what they teach about themselves is enough
+  o.batch = 8;
+  o.checks = 10;
   o.loss = rq::refinement_loss::squared_error;
   const rq::quantized_model r = refine(p, m, x, o).value();
   const auto weights_of = [](const rq::quantized_model& q) {
@@ -350,6 +353,12 @@ TEST_CASE("refine: what is wrong is named", "[block][refine]") {
   CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
   wrong = o;
   wrong.batch = 0;
+  CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
+  wrong = o;
+  wrong.average = 1;
+  CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
+  wrong = o;
+  wrong.step_back = 0;
   CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
   const std::vector<rq::matrix<>> few(1, rq::matrix<>::Zero(2, 2));
   wrong = o;
