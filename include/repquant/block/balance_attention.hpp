@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// balance_attention: the head bases of reparam/balance_heads.hpp put into the layers around each attention.
+/// Length: the moments, the bases and where they go are one pass over the attentions of a program.
 #pragma once
 
 #include <repquant/block/evaluate.hpp>

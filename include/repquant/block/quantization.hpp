@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// quantization: the state that the steps of quantize_block share, and what more than one of them does.
+/// Length: one state; what is left out of it would be passed around.
 #pragma once
 
 #include <repquant/block/calibration_stream.hpp>

@@ -24,7 +24,8 @@ inline int residual_of(const program& p, int v) {
 template<class Recipe, Executor E>
 layer_evidence evidence_of(const quantization<Recipe, E>& q, const step& s, const linear& layer) {
   const coded_value& in = q.inputs[static_cast<std::size_t>(s.a)];
-  const int residual = q.recipe.residual_target ? residual_of(q.original, s.out) : -1;
+  const bool alone = q.shared.group_of(s) < 0;
+  const int residual = q.recipe.residual_target && alone ? residual_of(q.original, s.out) : -1;
   const matrix<double> w = layer.weight.template cast<double>();
   column<double> bias = column<double>::Zero(layer.out());
   if (layer.bias.size() != 0) bias = layer.bias.template cast<double>();
@@ -122,7 +123,9 @@ failure quantize_linear(quantization<Recipe, E>& q, const step& s) {
   const layer_evidence& e = common != nullptr ? *common : own;
 
   const gram h = inputs_of(e, q.recipe.correct_bias);
-  const target_correction correction = correct_target(e, q.recipe.target_damping, q.recipe.target_correction);
+  // calls of one layer ask for different changes, and each change moves what the calls behind it see
+  const double most = group < 0 ? q.recipe.target_correction : 0;
+  const target_correction correction = correct_target(e, q.recipe.target_damping, most);
   const matrix<> wanted = (layer.weight.template cast<double>() + correction.change).template cast<float>();
 
   std::optional<quantized<uniform, per_row>> own_scales;
@@ -142,10 +145,7 @@ failure quantize_linear(quantization<Recipe, E>& q, const step& s) {
   }
   if (common != nullptr && q.recipe.scale_rounds > 0) {
     // the codes are everyone's, the scales, which only enter the call's multipliers, its own
-    const target_correction toward =
-        correct_target(own, q.recipe.target_damping, q.recipe.target_correction);
-    const matrix<> target = (layer.weight.template cast<double>() + toward.change).template cast<float>();
-    auto scaled = refit_scales(settled->weights, target, inputs_of(own, q.recipe.correct_bias));
+    auto scaled = refit_scales(settled->weights, wanted, inputs_of(own, q.recipe.correct_bias));
     if (!scaled) return scaled.error().within(s.path);
     own_scales = *std::move(scaled);
   }

@@ -18,19 +18,33 @@ inline bool works_row_by_row(step_kind kind) noexcept {
          kind == step_kind::multiply || kind == step_kind::activate;
 }
 
+/// True where row `row` is all that is read of value v, or of what linear layers make of it.
+inline bool all_select(const program& p, int v, index row) {
+  for (int i : p.readers(v)) {
+    const step& s = p.steps[static_cast<std::size_t>(i)];
+    if (s.kind == step_kind::select_row && s.row == row) continue;
+    if (s.kind != step_kind::linear || s.out == p.output) return false;
+    for (int k : p.readers(s.out)) {
+      const step& next = p.steps[static_cast<std::size_t>(k)];
+      if (next.kind != step_kind::select_row || next.row != row) return false;
+    }
+  }
+  return true;
+}
+
 /// Moves one selection in front of the step that makes its operand; false where none can move.
 inline bool move_one_selection(program& p) {
   for (std::size_t i = 0; i < p.steps.size(); ++i) {
     if (p.steps[i].kind != step_kind::select_row) continue;
     const step select = p.steps[i];
-    if (select.a == 0 || p.readers(select.a).size() != 1) continue;
+    if (select.a == 0 || select.a == p.output || p.readers(select.a).size() != 1) continue;
     std::size_t maker = 0;
     while (p.steps[maker].out != select.a) ++maker;
     const step made = p.steps[maker];
     const bool attends = made.kind == step_kind::attention && (!made.attention.causal || select.row == -1);
     if (!works_row_by_row(made.kind) && !attends) continue;
     // a linear layer beside others (the query) keeps their common input, so that it is encoded once
-    if (made.kind == step_kind::linear && p.readers(made.a).size() != 1) continue;
+    if (made.kind == step_kind::linear && !all_select(p, made.a, select.row)) continue;
     // select(f(a, b)) becomes f(select(a), select(b)); the value that select made is now made by f
     std::vector<step> replacement;
     step moved = made;
