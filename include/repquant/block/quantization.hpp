@@ -125,17 +125,17 @@ struct quantization {
     }
     auto made = watch.make(codec, stream.executor());
     if constexpr (std::same_as<G, per_col>) {
-      if (made) return with_margin(*made, v);
+      if (made && recipe.widen_ranges) return with_margin(*made, v);
     }
     return made;
   }
-  /// Channel-wise ranges made wider by 1 / sqrt(n) + 4 / n for n tokens seen: what few tokens spanned, others
+  /// Channel-wise ranges made wider by 1 / sqrt(n) + 8 / n for n tokens seen: what few tokens spanned, others
   /// will leave.
   [[nodiscard]] result<quantizer<uniform, per_col>> with_margin(const quantizer<uniform, per_col>& q,
                                                                 int v) const {
     double tokens = 0;
     for (index i = 0; i < stream.samples(); ++i) tokens += static_cast<double>(stream.reals(i, v).rows());
-    const double margin = 1 / std::sqrt(tokens) + 4 / tokens;
+    const double margin = 1 / std::sqrt(tokens) + 8 / tokens;
     std::vector<affine> params;
     for (const affine& p : q.params()) {
       params.push_back(widened(q.codec(), p, static_cast<double>(p.scale) * (1 + margin)));

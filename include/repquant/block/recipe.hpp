@@ -48,6 +48,8 @@ struct naive_recipe {
   /// Parameters per head and channel for q, k and v. Scales of a channel of q and of k multiply to one number
   /// per head; zero points of keys cost nothing (infer/attention_head.hpp).
   bool channel_wise_attention = false;
+  /// Channel-wise ranges wider the fewer tokens were seen: by 1 / sqrt(n) + 8 / n of themselves for n tokens.
+  bool widen_ranges = false;
   bool balance_heads = false;    ///< bases of the heads in which low-bit codes lose least (balance_heads)
   bool select_early = false;     ///< works on the selected token alone where only that is read (select_early)
   bool correct_bias = false;     ///< moves the mean error of a layer's output into its bias
@@ -91,6 +93,7 @@ struct repquant_recipe : naive_recipe {
   bool channel_wise_norm = true;
   bool channel_wise_inputs = true;
   bool channel_wise_attention = true;
+  bool widen_ranges = true;
   bool balance_heads = true;
   bool select_early = true;
   bool correct_bias = true;

@@ -126,7 +126,7 @@ TEST_CASE("channel-wise ranges of few tokens get a margin", "[block]") {
     for (std::size_t c = 0; c < 16; ++c) {
       CAPTURE(samples, c);
       CHECK(wider->params()[c].scale ==
-            Approx(before[c].scale * (1 + 1 / std::sqrt(tokens) + 4 / tokens)).epsilon(1e-5));
+            Approx(before[c].scale * (1 + 1 / std::sqrt(tokens) + 8 / tokens)).epsilon(1e-5));
       check_wider(four_bits, before[c], wider->params()[c]);
     }
   }
