@@ -106,7 +106,7 @@ inline void cut(const program& p, refine_flow& f) {
     const bool last = s + 1 == steps;
     if (!p.steps[static_cast<std::size_t>(s)].path.empty())
       scope = numbered_scope(p.steps[static_cast<std::size_t>(s)].path);
-    const std::string& next = last ? std::string() : p.steps[static_cast<std::size_t>(s + 1)].path;
+    const std::string& next = last ? std::string() : p.steps[static_cast<std::size_t>(s) + 1].path;
     if (!last && (next.empty() || numbered_scope(next) == scope)) continue;
     // what is made up to here and read later
     std::vector<int> live;
