@@ -30,8 +30,8 @@ inline affine widened(const uniform& codec, const affine& own, double scale) {
                                                static_cast<double>(uniform::largest_zero_point)))};
 }
 
-/// A value as products see it: codes in a register. `columns` has one parameter set, or one per column; what
-/// a linear layer reads is always layer-wise (`params`), because its weights took the difference.
+/// A value as products see it: codes in a register. What a linear layer reads is always layer-wise
+/// (`params`), because its weights took the difference.
 struct coded_value {
   std::int32_t codes = -1;
   affine params{};
@@ -103,7 +103,7 @@ struct quantization {
     }
     return layers;
   }
-  /// How much a token counts: the row that the output selects as much as recipe.selected_weight others.
+  /// How much a token counts: 1, and recipe.selected_weight more for the row that the output selects.
   [[nodiscard]] double weight_of(int v, index token, index tokens) const {
     const auto row = selected[static_cast<std::size_t>(v)];
     if (!row) return 1;
@@ -230,9 +230,9 @@ struct quantization {
     return with_ratios(v, codec, channels, *ratios);
   }
 
-  /// Scales factor * ratio, each channel's range about the middle of its own. Of a few factors between the
-  /// geometric mean and the largest that a channel asks for, the one with the least squared error, channels
-  /// weighted by what the readers make of them.
+  /// Scales factor * ratio, each channel's range about the middle of its own. Of twelve factors from 0.7
+  /// times the geometric mean to the largest that a channel asks for, the one with the least squared error,
+  /// channels weighted by what the readers make of them.
   [[nodiscard]] channel_parameters with_ratios(int v, const uniform& codec, std::span<const affine> channels,
                                                const column<double>& ratios) {
     const auto n = static_cast<index>(channels.size());
