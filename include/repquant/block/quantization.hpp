@@ -193,11 +193,11 @@ struct quantization {
     const uniform codec = activation_codec(to.bits);
     const auto found = calibrate(v, path, codec, per_col{}, observer);
     if (!found) return found.error();
-    const auto channels = common_channels(v, codec, found->params());
-    const auto layer = fuse_norm(codec, channels->params, consumers(v), channels->unit);
+    const channel_parameters channels = common_channels(v, codec, found->params());
+    const auto layer = fuse_norm(codec, channels.params, consumers(v), channels.unit);
     if (!layer) return layer.error().within(path);
     to.params = *layer;
-    return encode(v, path, role, to, channels->params);
+    return encode(v, path, role, to, channels.params);
   }
 
   /// Where linear layers read value v, encodes it for them.
@@ -219,8 +219,8 @@ struct quantization {
 
   /// Channel-wise parameters as given, unless the layers that read the value are called several times: then
   /// those whose ratios are the ones that the shared weights hold, times one factor per call.
-  [[nodiscard]] std::optional<channel_parameters> common_channels(int v, const uniform& codec,
-                                                                  std::span<const affine> channels) {
+  [[nodiscard]] channel_parameters common_channels(int v, const uniform& codec,
+                                                   std::span<const affine> channels) {
     channel_parameters own{{channels.begin(), channels.end()}, 0};
     const int group = shared.group_of(*linear_readers(v).front());
     if (group < 0) return own;
