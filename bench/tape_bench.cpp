@@ -32,6 +32,8 @@ struct block_weights {
   rq::matrix<> gamma = noise(1, width, 1);
   rq::matrix<> step = rq::matrix<>::Constant(1, 1, 0.2F);
   rq::matrix<> zero = rq::matrix<>::Constant(1, 1, 8);
+  rq::matrix<> factor = rq::matrix<>::Constant(1, 1, 0.125F);
+  rq::matrix<> top = rq::matrix<>::Constant(1, 1, 1);
 };
 
 rq::node block(rq::tape& t, const block_weights& b, rq::node x) {
@@ -43,10 +45,11 @@ rq::node block(rq::tape& t, const block_weights& b, rq::node x) {
   const auto codes = [&](rq::node v) { return d::fake_quantize(t, v, step, zero, {}); };
   const d::attention_heads heads{.heads = 1, .kv_heads = 1};
   const rq::node n = codes(d::layer_norm(t, x, gamma, gamma, 1e-5F));
-  const auto linear = [&](rq::node v, std::size_t i) { return d::multiply_transposed(t, v, w[i]); };
-  const rq::node scores = d::attention_scores(t, codes(linear(n, 0)), codes(linear(n, 1)), heads);
-  const rq::node p = codes(d::softmax_rows(t, d::scale(t, scores, 0.125F), heads));
-  const rq::node a = d::add(t, x, linear(codes(d::attention_values(t, p, codes(linear(n, 2)), heads)), 3));
+  const auto linear = [&](rq::node v, std::size_t i) { return d::linear(t, v, w[i]); };
+  const rq::node values =
+      d::attention(t, codes(linear(n, 0)), codes(linear(n, 1)), codes(linear(n, 2)), t.constant(b.factor),
+                   t.constant(b.top), heads, {.coded = true, .code = {.depth = 7}});
+  const rq::node a = d::add(t, x, linear(codes(values), 3));
   const rq::node m = linear(codes(d::layer_norm(t, a, gamma, gamma, 1e-5F)), 4);
   return d::add(t, a, linear(codes(d::activate(t, rq::activation::gelu_erf, m)), 5));
 }

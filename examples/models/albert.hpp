@@ -10,8 +10,10 @@
 #include "models/smiles.hpp"
 #include "models/splitmix64.hpp"
 #include "models/text_file.hpp"
+#include "models/vary.hpp"
 #include <charconv>
 #include <cmath>
+#include <memory>
 #include <set>
 
 namespace examples {
@@ -172,6 +174,81 @@ inline repquant::result<std::vector<model_sample>> samples_of(const albert_model
   return all;
 }
 
+/// A reaction with its molecules on each side in another order, in one case of four with those of another
+/// reaction among its reactants, and fresh masks on 15 % of its tokens.
+inline std::function<model_sample(std::size_t, repquant::splitmix64&)> reaction_variations(
+    const albert_model& model, const smiles_vocabulary& vocabulary,
+    const std::vector<masked_reaction>& reactions) {
+  using molecule = std::vector<std::int32_t>;
+  struct sides {
+    std::vector<molecule> left, right;
+  };
+  struct known {
+    albert_model model;
+    std::vector<sides> reactions;
+    std::int32_t dot, arrow;
+  };
+  auto shared = std::make_shared<known>();
+  shared->model = model;
+  shared->dot = vocabulary.numbers.find(".")->second;
+  shared->arrow = vocabulary.numbers.find(">>")->second;
+  for (const masked_reaction& r : reactions) {
+    sides both;
+    std::vector<molecule>* side = &both.left;
+    side->emplace_back();
+    for (std::size_t k = 1; k + 1 < r.ids.size(); ++k) {
+      if (r.ids[k] == shared->arrow) {
+        side = &both.right;
+        side->emplace_back();
+      } else if (r.ids[k] == shared->dot) {
+        side->emplace_back();
+      } else {
+        side->back().push_back(r.ids[k]);
+      }
+    }
+    shared->reactions.push_back(std::move(both));
+  }
+  return [shared](std::size_t training, repquant::splitmix64& random) {
+    const auto any = [&]() -> const sides& {
+      return shared->reactions[static_cast<std::size_t>(random.below(static_cast<index>(training)))];
+    };
+    sides r = any();
+    const auto shuffle = [&](std::vector<molecule>& m) {
+      for (std::size_t k = m.size(); k > 1; --k)
+        std::swap(m[k - 1], m[static_cast<std::size_t>(random.below(static_cast<index>(k)))]);
+    };
+    if (chance(random, 0.25F)) {
+      const sides& other = any();
+      const auto most = static_cast<index>(other.left.size());
+      r.left.push_back(other.left[static_cast<std::size_t>(random.below(most))]);
+    }
+    if (chance(random, 0.5F)) {
+      shuffle(r.left);
+      shuffle(r.right);
+    }
+    std::vector<std::int32_t> ids{smiles_vocabulary::first};
+    const auto append = [&](const std::vector<molecule>& m) {
+      for (std::size_t k = 0; k < m.size(); ++k) {
+        if (k > 0) ids.push_back(shared->dot);
+        ids.insert(ids.end(), m[k].begin(), m[k].end());
+      }
+    };
+    append(r.left);
+    if (!r.right.empty()) ids.push_back(shared->arrow);
+    append(r.right);
+    const auto most = static_cast<std::size_t>(shared->model.positions.rows()) - 1;
+    ids.resize(std::min(ids.size(), most));
+    ids.push_back(smiles_vocabulary::last);
+    const auto length = static_cast<index>(ids.size());
+    const auto count = std::max<index>(1, std::lround(0.15 * static_cast<double>(length - 2)));
+    model_sample s;
+    s.rows = choose(random, 1, length - 1, count);
+    for (const index p : s.rows) ids[static_cast<std::size_t>(p)] = smiles_vocabulary::mask;
+    s.input = shared->model.embed(ids).value();
+    return s;
+  };
+}
+
 /// The model in `data_dir`/albert_smiles: measured on the 400 masked reactions of mlm_dev.tsv, calibrated on
 /// the 100 of reactions_dev.txt that are not among them.
 ///
@@ -201,6 +278,7 @@ inline repquant::result<model_case> load_albert(const std::string& data_dir) {
   m.calibration = std::move(*calibration);
   m.evaluation = std::move(*evaluation);
   m.accuracy = "masked_accuracy";
+  m.vary = reaction_variations(*weights, *vocabulary, spare);
   return m;
 }
 

@@ -7,7 +7,11 @@
 #include "models/model_case.hpp"
 #include "models/read_block.hpp"
 #include "models/text_file.hpp"
+#include "models/vary.hpp"
+#include <algorithm>
 #include <cmath>
+#include <memory>
+#include <set>
 
 namespace examples {
 
@@ -117,6 +121,54 @@ inline repquant::result<clip_weights> load_clip_weights(const std::string& path)
 /// Where this project lists captions to calibrate on, mixed so that the first few are of all kinds.
 inline const std::string clip_captions = REPQUANT_EXAMPLE_DATA "/../models/clip_captions.txt";
 
+/// A caption, in one case of two with a word of it exchanged for one of another caption, or followed by one,
+/// and in one of two with one character changed, doubled or left out; none of the captions `never`.
+inline std::function<model_sample(std::size_t, repquant::splitmix64&)> caption_variations(
+    const clip_text_tower& model, std::vector<std::string> captions, std::set<std::string> never) {
+  struct known {
+    clip_text_tower model;
+    std::vector<std::string> captions;
+    std::set<std::string> never;
+  };
+  const auto shared = std::make_shared<const known>(known{model, std::move(captions), std::move(never)});
+  return [shared](std::size_t training, repquant::splitmix64& random) {
+    const auto any = [&random](const auto& list, std::size_t count) {
+      return list[static_cast<std::size_t>(random.below(static_cast<index>(count)))];
+    };
+    const auto draw = [&] {
+      std::string caption = any(shared->captions, training);
+      if (chance(random, 0.5F)) {
+        const std::string other = any(shared->captions, training);
+        const std::vector<std::string_view> theirs = split(other, ' ');
+        std::vector<std::string_view> words = split(caption, ' ');
+        const std::string_view word = any(theirs, theirs.size());
+        if (chance(random, 0.5F)) {
+          words[static_cast<std::size_t>(random.below(static_cast<index>(words.size())))] = word;
+        } else {
+          words.push_back(word);
+        }
+        std::string joined;
+        for (const std::string_view w : words) joined += (joined.empty() ? "" : " ") + std::string(w);
+        caption = joined;
+      }
+      if (chance(random, 0.5F)) {
+        const auto at = static_cast<std::size_t>(random.below(static_cast<index>(caption.size())));
+        const index kind = random.below(3);
+        if (kind == 0) caption[at] = static_cast<char>('a' + random.below(26));
+        if (kind == 1) caption.insert(at, 1, caption[at]);
+        if (kind == 2 && caption.size() > 1) caption.erase(at, 1);
+      }
+      caption.resize(std::min<std::size_t>(caption.size(), 30));
+      return caption;
+    };
+    std::string caption = draw();
+    while (shared->never.contains(caption)) caption = draw();
+    model_sample s;
+    s.input = shared->model.embed(caption).value();
+    return s;
+  };
+}
+
 /// The text tower of the model in `data_dir`/clip_tiny_multimodal: measured on the 45 captions of its data,
 /// calibrated on the captions in the file `captions`.
 ///
@@ -145,6 +197,11 @@ inline repquant::result<model_case> load_clip(const std::string& data_dir,
   m.similarity_scale = weights->scale;
   if (repquant::failure f = read(captions, m.calibration)) return f;
   if (repquant::failure f = read(folder + "/captions.txt", m.evaluation)) return f;
+  const std::string calibrated = read_text(captions).value();
+  const std::string measured = read_text(folder + "/captions.txt").value();
+  const auto lines = split(calibrated, '\n');
+  const auto others = split(measured, '\n');
+  m.vary = caption_variations(weights->text, {lines.begin(), lines.end()}, {others.begin(), others.end()});
   return m;
 }
 

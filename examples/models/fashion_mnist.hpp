@@ -34,6 +34,7 @@ inline repquant::result<model_case> load_fashion_vit(const std::string& data_dir
   m.network = std::move(*network);
   m.calibration = samples_of(images->calibration, fashion_mnist_mean, fashion_mnist_deviation);
   m.evaluation = samples_of(images->evaluation, fashion_mnist_mean, fashion_mnist_deviation);
+  m.vary = image_variations(m.calibration, true);
   m.accuracy = "top1";
   return m;
 }

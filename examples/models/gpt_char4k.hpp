@@ -8,7 +8,9 @@
 #include "models/model_case.hpp"
 #include "models/read_block.hpp"
 #include "models/text_file.hpp"
+#include "models/vary.hpp"
 #include "models/windows.hpp"
+#include <memory>
 
 namespace examples {
 
@@ -78,6 +80,18 @@ inline repquant::result<std::vector<std::int32_t>> character_ids(std::string_vie
   return ids;
 }
 
+/// Windows of 128 characters from anywhere in the text that the first calibration windows are cut from, which
+/// starts with `ids`.
+inline std::function<model_sample(std::size_t, repquant::splitmix64&)> window_variations(
+    const gpt_model& model, std::span<const std::int32_t> ids) {
+  const auto shared = std::make_shared<const std::pair<gpt_model, std::vector<std::int32_t>>>(
+      model, std::vector<std::int32_t>(ids.begin(), ids.end()));
+  return [shared](std::size_t training, repquant::splitmix64& random) {
+    const auto start = static_cast<std::size_t>(random.below(static_cast<index>(32 * training - 32 + 1)));
+    return shared->first.sample(std::span(shared->second).subspan(start, 129)).value();
+  };
+}
+
 /// The model in `data_dir`/gpt_char4k: windows of 128 characters one after the other in the first 80 % of its
 /// text to measure on (25), and every 32 characters in the rest to calibrate on (22).
 inline repquant::result<model_case> load_gpt_char4k(const std::string& data_dir) {
@@ -108,6 +122,7 @@ inline repquant::result<model_case> load_gpt_char4k(const std::string& data_dir)
     if (!sample) return sample.error();
     m.calibration.push_back(std::move(*sample));
   }
+  m.vary = window_variations(*weights, all.subspan(middle));
   return m;
 }
 

@@ -6,6 +6,9 @@
 
 #include "models/model_case.hpp"
 #include "models/read_block.hpp"
+#include "models/vary.hpp"
+#include <algorithm>
+#include <memory>
 
 namespace examples {
 
@@ -69,6 +72,35 @@ inline repquant::result<std::vector<model_sample>> read_clips(const std::string&
   return all;
 }
 
+/// A clip moved by up to ten frames, louder or softer (the first coefficient is the logarithm of the energy),
+/// each coefficient's size changed a little, with a little noise.
+inline std::function<model_sample(std::size_t, repquant::splitmix64&)> clip_variations(
+    const std::vector<model_sample>& samples) {
+  auto clips = std::make_shared<std::vector<repquant::matrix<>>>();
+  repquant::matrix<> square = repquant::matrix<>::Zero(1, 40);
+  for (const model_sample& s : samples) {
+    clips->push_back(s.input);
+    const repquant::matrix<> centred = s.input.rowwise() - s.input.colwise().mean();
+    square += centred.cwiseAbs2().colwise().mean() / static_cast<float>(samples.size());
+  }
+  const repquant::matrix<> deviation = square.cwiseSqrt();
+  return [clips, deviation](std::size_t training, repquant::splitmix64& random) {
+    const repquant::matrix<>& from =
+        (*clips)[static_cast<std::size_t>(random.below(static_cast<index>(training)))];
+    const index later = between(random, index{-10}, index{10});
+    model_sample s;
+    s.input.resize(from.rows(), from.cols());
+    for (index i = 0; i < from.rows(); ++i)
+      s.input.row(i) = from.row(std::clamp(i - later, index{0}, from.rows() - 1));
+    s.input.col(0).array() += between(random, -0.3F, 0.3F) * deviation(0, 0);
+    for (index j = 1; j < from.cols(); ++j) s.input.col(j) *= between(random, 0.95F, 1.05F);
+    repquant::matrix<> noise = repquant::matrix<>::Zero(s.input.rows(), s.input.cols());
+    add_noise(random, between(random, 0.0F, 0.1F), noise);
+    s.input += (noise.array().rowwise() * deviation.row(0).array()).matrix();
+    return s;
+  };
+}
+
 /// The model in `data_dir`/kwt1_audio: 128 clips to calibrate on, 250 others to measure on.
 inline repquant::result<model_case> load_kwt1(const std::string& data_dir) {
   const std::string folder = data_dir + "/kwt1_audio";
@@ -85,6 +117,7 @@ inline repquant::result<model_case> load_kwt1(const std::string& data_dir) {
   m.network = std::move(*network);
   m.calibration = std::move(*calibration);
   m.evaluation = std::move(*evaluation);
+  m.vary = clip_variations(m.calibration);
   m.accuracy = "top1";
   return m;
 }

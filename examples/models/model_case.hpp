@@ -3,8 +3,10 @@
 #pragma once
 
 #include <repquant/block/program.hpp>
+#include <repquant/train/splitmix64.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -36,6 +38,9 @@ struct model_case {
   std::string accuracy;  ///< "top1", "masked_accuracy", "next_token_accuracy", "" for none
   output_kind output = output_kind::logits;
   float similarity_scale = 1;
+  /// A sample to train on, like those that the model will see: made from the first `training` calibration
+  /// samples and numbers drawn from `random`. Only its input and rows are set.
+  std::function<model_sample(std::size_t training, repquant::splitmix64& random)> vary;
 };
 
 /// The rows of a table that ids name: a look-up in an embedding.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <repquant/core/shape.hpp>
+#include <repquant/train/splitmix64.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -10,18 +11,7 @@
 
 namespace examples {
 
-/// Steele, Lea and Flood's generator (OOPSLA 2014), 64 bits of state.
-struct splitmix64 {
-  std::uint64_t state = 0;
-
-  constexpr std::uint64_t operator()() noexcept {
-    state += 0x9E3779B97F4A7C15U;
-    std::uint64_t z = state;
-    z = (z ^ (z >> 30U)) * 0xBF58476D1CE4E5B9U;
-    z = (z ^ (z >> 27U)) * 0x94D049BB133111EBU;
-    return z ^ (z >> 31U);
-  }
-};
+using repquant::splitmix64;
 
 /// `count` different numbers of first .. last - 1, in rising order. The remainder of a division stands for a
 /// uniform choice: off by less than 2^-50 for the sizes here.

@@ -8,7 +8,9 @@
 #include "models/model_case.hpp"
 #include "models/read_block.hpp"
 #include "models/text_file.hpp"
+#include "models/vary.hpp"
 #include "models/windows.hpp"
+#include <memory>
 
 namespace examples {
 
@@ -84,6 +86,22 @@ inline repquant::result<model_sample> next_token_sample(const stories_model& m,
   return model_sample{std::move(*input), {}, {window.begin(), window.end()}};
 }
 
+/// Windows of 511 tokens from anywhere in the text that the first calibration windows are cut from.
+inline std::function<model_sample(std::size_t, repquant::splitmix64&)> window_variations(
+    const stories_model& model, std::vector<std::int32_t> ids) {
+  const auto shared = std::make_shared<const std::pair<repquant::matrix<>, std::vector<std::int32_t>>>(
+      model.tokens, std::move(ids));
+  return [shared](std::size_t training, repquant::splitmix64& random) {
+    const auto& [tokens, all] = *shared;
+    const auto start = static_cast<std::size_t>(random.below(static_cast<index>(511 * training - 511 + 1)));
+    model_sample s;
+    s.input.resize(511, tokens.cols());
+    s.input.row(0) = tokens.row(byte_pairs::beginning);
+    for (index i = 1; i < 511; ++i) s.input.row(i) = tokens.row(all[start + static_cast<std::size_t>(i) - 1]);
+    return s;
+  };
+}
+
 /// The model in `data_dir`/stories260k. The text is cut at the last end of a paragraph in its first 80 %,
 /// each part is tokenised whole and cut into windows of 511 tokens one after the other: the first 64 of the
 /// first part to measure on, the first 64 of the second part to calibrate on.
@@ -118,6 +136,7 @@ inline repquant::result<model_case> load_stories260k(const std::string& data_dir
   const std::size_t middle = end == std::string::npos ? 0 : end + 2;
   if (repquant::failure f = cut(std::string_view(*text).substr(0, middle), m.evaluation)) return f;
   if (repquant::failure f = cut(std::string_view(*text).substr(middle), m.calibration)) return f;
+  m.vary = window_variations(*weights, vocabulary->ids(std::string_view(*text).substr(middle)));
   return m;
 }
 

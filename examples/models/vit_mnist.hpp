@@ -28,6 +28,7 @@ inline repquant::result<model_case> load_vit_mnist(const std::string& data_dir) 
   m.network = std::move(*network);
   m.calibration = samples_of(images->calibration, 0.1307F, 0.3081F);
   m.evaluation = samples_of(images->evaluation, 0.1307F, 0.3081F);
+  m.vary = image_variations(m.calibration, false);
   m.accuracy = "top1";
   return m;
 }

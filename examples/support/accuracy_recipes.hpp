@@ -67,6 +67,42 @@ accuracy_recipe integer_recipe(const std::string& name) {
           }};
 }
 
+/// About the multiply-adds of a program on a sample of that many rows: those of its linear layers.
+inline double multiply_adds(const repquant::program& p, index rows) {
+  double sum = 0;
+  for (const repquant::linear& l : p.linears) sum += static_cast<double>(l.weight.size() * rows);
+  return sum;
+}
+
+/// How refinement trains a model: on variations of its first calibration samples, judged by the last ones. As
+/// many steps as 2e12 multiply-adds forward are, which is minutes of two cores, but 500 to 3,000.
+inline repquant::refinement refinement_of(const model_case& m) {
+  repquant::refinement o;
+  o.block_steps = 0;
+  o.warm_up = 0.03F;
+  o.average = 0.99F;
+  o.step_back = 1;
+  o.checks = 20;
+  o.held_back = 0.25F;
+  o.hidden_weight = 1;
+  // long sequences hold many rows to learn from: few of them make a step
+  const index length = std::max<index>(1, m.calibration.front().input.rows());
+  o.batch = std::clamp<index>(2048 / length, 4, 16);
+  const double step = static_cast<double>(o.batch) * multiply_adds(m.network, length);
+  o.end_to_end_steps = static_cast<index>(std::clamp(2e12 / step, 500.0, 3000.0));
+  if (m.output == output_kind::embedding) o.loss = repquant::refinement_loss::squared_error;
+  if (m.vary) {
+    const auto training =
+        static_cast<std::size_t>(repquant::training_samples(o, static_cast<index>(m.calibration.size())));
+    o.source = [&m, training, seed = o.seed](std::uint64_t number) {
+      auto random = repquant::splitmix64::of(seed, number);
+      model_sample s = m.vary(training, random);
+      return repquant::refinement_sample{std::move(s.input), std::move(s.rows)};
+    };
+  }
+  return o;
+}
+
 /// repquant_recipe, then refine() on the same calibration samples: by the divergence of the logits, or by the
 /// squared error of an embedding.
 inline repquant::result<recipe_result> refined(const recipe_task& task) {
@@ -75,17 +111,12 @@ inline repquant::result<recipe_result> refined(const recipe_task& task) {
   const std::vector<repquant::matrix<>> samples = calibration_inputs(task.model);
   std::vector<std::vector<index>> rows;
   for (const model_sample& s : task.model.calibration) rows.push_back(s.rows);
-  repquant::refinement options;
-  // long sequences hold many rows to learn from: few of them make a step
-  const index length = std::max<index>(1, samples.front().rows());
-  options.batch = std::clamp<index>(2048 / length, 4, 16);
-  if (task.model.output == output_kind::embedding) options.loss = repquant::refinement_loss::squared_error;
-  return integer_result(
-      repquant::refine(repquant::select_early(task.model.network), *model, samples, rows, options, task.exec,
-                       [&](const repquant::refinement_status& s) {
-                         return !task.progress || task.progress(s.done, s.steps);
-                       }),
-      samples.size());
+  return integer_result(repquant::refine(repquant::select_early(task.model.network), *model, samples, rows,
+                                         refinement_of(task.model), task.exec,
+                                         [&](const repquant::refinement_status& s) {
+                                           return !task.progress || task.progress(s.done, s.steps);
+                                         }),
+                        samples.size());
 }
 
 /// The published RepQ-ViT on 32 samples, as its authors calibrate it.

@@ -41,7 +41,6 @@
 #include <repquant/train/attention.hpp>
 #include <repquant/train/cosine_schedule.hpp>
 #include <repquant/train/elementwise.hpp>
-#include <repquant/train/fake_logarithmic.hpp>
 #include <repquant/train/fake_quantize.hpp>
 #include <repquant/train/losses.hpp>
 #include <repquant/train/norms.hpp>

@@ -6,14 +6,12 @@
 #include <repquant/train/activations.hpp>
 #include <repquant/train/attention.hpp>
 #include <repquant/train/elementwise.hpp>
-#include <repquant/train/fake_logarithmic.hpp>
 #include <repquant/train/fake_quantize.hpp>
 #include <repquant/train/norms.hpp>
 #include <repquant/train/products.hpp>
 #include <repquant/train/rows.hpp>
 #include <repquant/train/splitmix64.hpp>
 
-#include <deque>
 #include <vector>
 
 namespace repquant::detail {
@@ -27,17 +25,17 @@ struct refine_forward {
   std::vector<bool> trained;  ///< of each instruction: its leaves are variables
   float drop = 0;             ///< share of codes left in float
 
-  /// What a pass of one sample holds. `masks` must outlive the tape's use of them.
+  /// What a pass of one sample holds.
   struct pass {
     tape t;
     std::vector<node> values;             ///< of each value of the flow
     std::vector<std::vector<node>> leaf;  ///< of each instruction
-    std::deque<matrix<>> masks;
     splitmix64 random;
+    refinement_sample sample;       ///< of an endless feed
+    std::vector<matrix<>> targets;  ///< of that sample, at the end of each range
 
     void start(std::size_t count) {
       t.clear();
-      masks.clear();
       values.assign(count, {});
       leaf.assign(count, {});
     }
@@ -66,12 +64,7 @@ struct refine_forward {
       case opcode::encode:
         return encode(x, i, a);
       case opcode::linear:
-        return d::add(
-            x.t,
-            d::multiply_transposed(
-                x.t, less_zero(x, s.a, matrix<>::Constant(1, s.inner, static_cast<float>(s.zero_a))),
-                leaf[0]),
-            leaf[1]);
+        return d::linear(x.t, a, leaf[0], leaf[1]);
       case opcode::norm:
         return s.flag == 0 ? d::layer_norm(x.t, a, leaf[0], leaf[1], s.eps)
                            : d::rms_norm(x.t, a, leaf[0], s.eps);
@@ -103,40 +96,24 @@ struct refine_forward {
     return a;
   }
 
-  /// Where chance says so, x itself instead of what it was quantized to.
-  node drop_some(pass& x, node real, node quantized) const {
-    if (drop <= 0) return quantized;
-    matrix<>& mask = x.masks.emplace_back(x.t.value(real).rows(), x.t.value(real).cols());
-    for (index k = 0; k < mask.size(); ++k) mask.data()[k] = x.random.unit() < drop ? 1.0F : 0.0F;
-    return differentiable::choose(x.t, mask, real, quantized);
-  }
-
   node encode(pass& x, int i, node a) const {
-    namespace d = differentiable;
     const auto at = static_cast<std::size_t>(i);
     const std::vector<node>& leaf = x.leaf[at];
-    const index cols = x.t.value(a).cols();
-    node y = drop_some(x, a, d::fake_quantize(x.t, a, leaf[0], leaf[1], {.levels = 1 << flow.code[at].bits}));
-    if (!parameters.units[at].whole_codes) {
-      if (x.t.value(leaf[2]).cols() == 1) return d::scale(x.t, y, x.t.value(leaf[2])(0, 0));
-      return d::multiply(x.t, y, x.t.constant(x.t.value(leaf[2])));
-    }
-    y = d::multiply(x.t, y, widened(x, leaf[2], cols));
-    return d::add(x.t, y, widened(x, leaf[3], cols));
+    const bool counted = parameters.units[at].counted;
+    return differentiable::fake_quantize(
+        x.t, a, leaf[0], leaf[1],
+        {.levels = 1 << flow.code[at].bits,
+         .unit = counted ? differentiable::fake_unit::count : differentiable::fake_unit::growth,
+         .drop = drop,
+         .seed = drop > 0 ? x.random() : 0},
+        counted ? node{} : x.t.constant(parameters.units[at].base));
   }
-  /// One number as a row of them.
-  static node widened(pass& x, node a, index cols) {
-    if (x.t.value(a).cols() == cols) return a;
-    const node out = x.t.result(1, cols, {a});
-    x.t.value_of(out).setConstant(x.t.value(a)(0, 0));
-    x.t.on_backward(out, [a, out](tape& u) { u.gradient_of(a)(0, 0) += u.gradient(out).sum(); });
-    return out;
-  }
-  /// Codes as a reader that subtracts `zero` sees them.
-  node less_zero(pass& x, int v, const matrix<>& zero) const {
-    const node codes = value(x, v);
-    if (!parameters.units[static_cast<std::size_t>(v - 1)].whole_codes) return codes;
-    return differentiable::add(x.t, codes, x.t.constant(matrix<>(-zero)));
+  /// Codes less their zero points, as an attention that subtracts other ones sees them.
+  node seen(pass& x, int v, std::uint64_t zeros, index cols) const {
+    const matrix<>& own = parameters.units[static_cast<std::size_t>(v - 1)].pinned;
+    if (own.size() == 0) return value(x, v);
+    const matrix<> read = read_matrix<std::int32_t>(model, zeros, 1, cols);
+    return differentiable::add(x.t, value(x, v), x.t.constant(matrix<>(own - read)));
   }
 
   node attention(pass& x, int i, const instruction& s) const {
@@ -144,30 +121,19 @@ struct refine_forward {
     const auto at = static_cast<std::size_t>(i);
     const std::vector<node>& leaf = x.leaf[at];
     const index kv_cols = static_cast<index>(s.kv_heads) * s.inner;
-    const d::attention_heads heads{.heads = s.heads, .kv_heads = s.kv_heads, .causal = s.flag != 0};
-    const node q = less_zero(x, s.a, read_matrix<std::int32_t>(model, s.data[1], 1, s.cols));
-    const node v = less_zero(x, s.c, read_matrix<std::int32_t>(model, s.data[2], 1, kv_cols));
-    const node scores = d::scale_heads(x.t, d::attention_scores(x.t, q, value(x, s.b), heads), leaf[0]);
-    const node p = d::softmax_rows(x.t, scores, heads);
-    node coded = drop_some(x, p, probabilities(x, s, p, leaf[1]));
-    if (heads.causal) coded = d::mask_hidden(x.t, coded, heads);
-    const node scaled = d::multiply(x.t, v, x.t.constant(parameters.units[at].value_scale));
-    return d::attention_values(x.t, coded, scaled, heads);
-  }
-  static node probabilities(pass& x, const instruction& s, node p, node scale) {
-    namespace d = differentiable;
-    const auto zero = static_cast<zero_rule>(s.probability_zero_rule);
-    if (s.probability == probability_kind::as_log2) {
-      return d::fake_quantize(x.t, p, scale,
-                              log2{.bits = s.probability_bits, .zero = zero, .depth = s.probability_depth});
-    }
-    if (s.probability == probability_kind::as_log_sqrt2) {
-      return d::fake_quantize(
-          x.t, p, scale, log_sqrt2{.bits = s.probability_bits, .zero = zero, .depth = s.probability_depth});
-    }
-    const auto z = static_cast<float>(s.probability_zero);
-    return d::fake_quantize(x.t, p, scale, x.t.constant(matrix<>::Constant(1, 1, z)),
-                            {.levels = 1 << s.probability_bits});
+    const node v =
+        d::multiply(x.t, seen(x, s.c, s.data[2], kv_cols), x.t.constant(parameters.units[at].value_scale));
+    const auto kind = static_cast<probability_kind>(s.probability);
+    return d::attention(x.t, seen(x, s.a, s.data[1], s.cols), value(x, s.b), v, leaf[0], leaf[1],
+                        {.heads = s.heads, .kv_heads = s.kv_heads, .causal = s.flag != 0},
+                        {.coded = true,
+                         .code = {.kind = kind,
+                                  .bits = s.probability_bits,
+                                  .zero = static_cast<zero_rule>(s.probability_zero_rule),
+                                  .depth = s.probability_depth,
+                                  .zero_point = s.probability_zero},
+                         .drop = drop,
+                         .seed = drop > 0 ? x.random() : 0});
   }
 };
 

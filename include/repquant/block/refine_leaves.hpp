@@ -13,18 +13,13 @@ namespace repquant::detail {
 ///
 ///   linear     weight (round(V) - zw) m e^r, offset
 ///   norm       gamma, beta
-///   encode     scale s e^t, zero, and for readers of whole codes 1 / scale and round(zero)
+///   encode     scale s e^t, zero
 ///   attention  score multiplier m e^f, scale of the probabilities
 struct refine_leaf_set {
-  static constexpr std::size_t most = 4;
+  static constexpr std::size_t most = 2;
   matrix<> value[most];
   matrix<> gradient[most];
 };
-
-/// A code is rounded half to even, as an encode rounds.
-inline matrix<> rounded(const matrix<>& x) {
-  return x.unaryExpr([](float v) { return std::nearbyint(v); });
-}
 
 /// A row with the growth e^t of each scale of an encode.
 inline matrix<> growth_row(const matrix<>& t, index sets) {
@@ -51,12 +46,6 @@ inline void make_leaves(const refine_flow& f, const refine_parameters& p, int i,
     case opcode::encode:
       leaf.value[0] = u.base.cwiseProduct(growth_row(p.at(u.first), u.base.cols()));
       leaf.value[1] = p.at(u.second);
-      if (u.whole_codes) {
-        leaf.value[2] = leaf.value[0].cwiseInverse();
-        leaf.value[3] = rounded(p.at(u.second));
-      } else {
-        leaf.value[2] = u.base.cwiseInverse();
-      }
       break;
     case opcode::attention:
       leaf.value[0] = (u.base.array() * p.at(u.first).array().exp()).matrix();
@@ -87,12 +76,8 @@ inline void pull_back(const refine_flow& f, refine_parameters& p, int i, const r
       if (u.second >= 0) p[u.second].gradient += leaf.gradient[1];
       break;
     case opcode::encode: {
-      matrix<> g = log_gradient(0);
+      const matrix<> g = log_gradient(0);
       p[u.second].gradient += leaf.gradient[1];
-      if (u.whole_codes) {
-        g -= log_gradient(2);
-        p[u.second].gradient += leaf.gradient[3];
-      }
       matrix<>& sum = p[u.first].gradient;
       const index width = g.cols() / sum.cols();
       for (index k = 0; k < sum.cols(); ++k) sum(0, k) += g.middleCols(k * width, width).sum();

@@ -4,6 +4,8 @@
 
 #include <repquant/matrix/matrix.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -17,6 +19,16 @@ enum class refinement_loss : std::uint8_t {
   squared_error,  ///< mean squared error of the result over the mean square of the float result
 };
 
+/// An input to learn from.
+struct refinement_sample {
+  matrix<> input;           ///< [tokens x input_cols]
+  std::vector<index> rows;  ///< rows of its result that count, empty for all
+};
+
+/// Makes sample `number` of an endless sequence. A pure function: it is called by several threads at once, in
+/// any order.
+using refinement_source = std::function<refinement_sample(std::uint64_t number)>;
+
 /// Settings of refine(). Steps of 0 leave a phase out.
 struct refinement {
   index block_steps = 200;       ///< steps for each block, on its own output
@@ -24,17 +36,23 @@ struct refinement {
   index batch = 16;              ///< samples in a step
   index at_once = 4;             ///< samples held in memory at a time: more memory, the same result
 
-  // What a step of Adam may change at most, at the start of a phase; the rates fall to 0 as a cosine. The
-  // rates of the whole model are these times end_to_end_rate.
-  float weight_rate = 0.02F;     ///< in steps between neighbouring codes
-  float scale_rate = 5e-3F;      ///< in logarithms of scales, multipliers and score factors
-  float zero_rate = 0.02F;       ///< in codes
-  float offset_rate = 1e-3F;     ///< in root mean squares of what a layer gives, of a norm's gamma
-  float end_to_end_rate = 0.5F;  ///< factor
+  // How far a parameter wanders in a phase whose gradients are nothing but noise: a step of Adam changes it
+  // by at most its rate / sqrt(steps), so that one whose gradients agree goes sqrt(steps) times as far. A
+  // weight that wanders by half a code flips for no reason, and undoes what the reconstruction had made of
+  // it: its rate stays well below that, and more steps tell more of the noise from the rest. Within a phase
+  // the steps fall to 0 as a cosine. The rates of the whole model are these times end_to_end_rate.
+  float weight_rate = 0.15F;  ///< in steps between neighbouring codes
+  float scale_rate = 5e-3F;   ///< in logarithms of scales, multipliers and score factors
+  float zero_rate = 0.1F;     ///< in codes
+  float offset_rate = 5e-3F;  ///< in root mean squares of what a layer gives, of a norm's gamma
+  float end_to_end_rate = 1;  ///< factor
+  float warm_up = 0;          ///< share of a phase's steps in which the rates rise from 0
 
   refinement_loss loss = refinement_loss::divergence;
-  float hidden_weight =
-      0;              ///< end to end: of the relative squared error of the value between the last blocks
+  /// End to end, to train on: how much the relative squared error at the ends of the blocks counts, their
+  /// mean, beside the loss of the result. It speaks of every token and every channel, where a result may be a
+  /// few numbers.
+  float hidden_weight = 0;
   float drop = 0.5F;  ///< block by block: share of quantized activations left in float, at random (QDrop)
   float held_back = 0.5F;  ///< share of the samples, the last ones, that judge and do not train; at least
                            ///< one where it is not 0; with 0 the training samples judge
@@ -47,10 +65,37 @@ struct refinement {
   float step_back = 0.5F;
   std::uint64_t seed = 1;
 
+  /// What the whole model is trained on instead of the training samples: variations of those, for which the
+  /// float program says what is right. It must not look at the samples held back.
+  refinement_source source;
+
   /// Weights in units of codes to start from, one matrix [out x in] per linear instruction in order, or none:
   /// the codes. They are moved to within half a step of their code, so that the start rounds to the model.
   std::span<const matrix<>> weights = {};
 };
+
+/// How many of the samples train, the first ones; the others judge.
+inline index training_samples(const refinement& o, index samples) {
+  const auto share =
+      static_cast<index>(std::ceil(static_cast<double>(o.held_back) * static_cast<double>(samples)));
+  return samples - std::min(share, samples - 1);
+}
+
+/// Errors  bad_option
+inline failure check(const refinement& o) {
+  const auto share = [](float x) { return x >= 0 && x < 1; };
+  if (!share(o.drop)) return {errc::bad_option, "refine: drop", 0, 1};
+  if (!share(o.held_back)) return {errc::bad_option, "refine: held_back", 0, 1};
+  if (!share(o.average)) return {errc::bad_option, "refine: average", 0, 1};
+  if (!share(o.warm_up)) return {errc::bad_option, "refine: warm_up", 0, 1};
+  if (!(o.step_back > 0 && o.step_back <= 1)) return {errc::bad_option, "refine: step_back", 0, 1};
+  if (o.batch < 1) return {errc::bad_option, "refine: batch", o.batch, 1};
+  for (float rate :
+       {o.weight_rate, o.scale_rate, o.zero_rate, o.offset_rate, o.end_to_end_rate, o.hidden_weight}) {
+    if (!(rate >= 0 && rate <= 1e6F)) return {errc::bad_option, "refine: rates", 0, 0};
+  }
+  return {};
+}
 
 /// How far refine() is.
 struct refinement_status {
@@ -60,6 +105,8 @@ struct refinement_status {
   /// result.
   double start = 0;
   double best = 0;
+  double now = 0;       ///< the same, at the last judgement
+  double training = 0;  ///< loss on the samples trained on, mean of the steps before the last judgement
 };
 
 /// Called after each step; false stops (errc::cancelled).

@@ -5,8 +5,9 @@
 /// Units. Codes of activations appear on the tape as c e^t: c the code less its zero point, t the logarithm
 /// by which its scale has grown. Readers multiply by what the model had before, so that a scale that grows is
 /// made good exactly: when writing back, its factor goes into the multipliers of all readers.
-/// A site with a scale per column that linear layers read, or whose readers subtract another number than its
-/// zero point, appears as the code itself: there the weights make good what a scale changes.
+/// Where linear layers read a scale per column, which no multiplier of theirs can follow, it appears as c:
+/// there the weights make good what a scale changes. A zero point that moves is made good by the readers'
+/// zero points, or, where they have one number for all columns, by their offsets.
 ///
 /// Length: how each kind of instruction is read.
 #pragma once
@@ -49,7 +50,11 @@ struct refine_unit {
   matrix<> base;         ///< linear: m [out x 1]; encode: scales; attention: score multipliers [1 x heads]
   matrix<> zero;         ///< linear: of the weights [out x 1]
   matrix<> value_scale;  ///< attention [1 x kv_heads inner]
-  bool whole_codes = false;  ///< encode: readers get the code, not the code less its zero point
+  matrix<double>
+      shift;       ///< linear: sum_i w_i (z_i - z) m at first, z_i of what it reads, z what it subtracts
+  matrix<> start;  ///< linear: the offset at first, without the shift
+  bool counted = false;  ///< encode: readers get c, not c e^t
+  matrix<> pinned;  ///< encode: zero points that may not move, because an attention subtracts others; or none
 };
 
 /// All parameters of a flow.
@@ -70,10 +75,10 @@ struct refine_parameters {
     all.push_back(std::move(p));
     return static_cast<int>(all.size()) - 1;
   }
-  /// e^t of each column of an encode; 1 where readers get whole codes.
+  /// e^t of each column of an encode; 1 where readers get c.
   [[nodiscard]] float growth(int encode, index col, index cols) const {
     const refine_unit& u = units[static_cast<std::size_t>(encode)];
-    if (u.whole_codes) return 1;
+    if (u.counted) return 1;
     const matrix<>& t = at(u.first);
     return std::exp(t(0, col / (cols / t.cols())));
   }
@@ -89,7 +94,8 @@ matrix<> read_matrix(const model_view& m, std::uint64_t offset, index rows, inde
 /// Whether the readers of an encode subtract its own zero points, and how finely its scale may change: groups
 /// of columns that grow together.
 struct encode_readers {
-  bool same_zero = true;
+  bool same_zero = true;  ///< among linear layers
+  bool pinned = false;    ///< an attention subtracts other zero points
   bool linear = false;
   index groups = 0;  ///< 0: as many as scales
 };
@@ -105,7 +111,7 @@ inline encode_readers readers_of(const model_view& m, const refine_flow& f, int 
     if (s.kind != opcode::attention) continue;
     const auto compare = [&](std::uint64_t offset, index cols) {
       const matrix<> z = read_matrix<std::int32_t>(m, offset, 1, cols);
-      for (index j = 0; j < cols; ++j) r.same_zero = r.same_zero && !differs(z(0, j), j);
+      for (index j = 0; j < cols; ++j) r.pinned = r.pinned || differs(z(0, j), j);
     };
     if (s.a == i + 1) {
       r.groups = s.heads;
@@ -129,16 +135,35 @@ inline void read_encode(const model_view& m, const refine_flow& f, int i, refine
     zero(0, j) = static_cast<float>(affines[static_cast<std::size_t>(j)].zero_point);
   }
   const encode_readers r = readers_of(m, f, i, zero);
-  u.whole_codes = !r.same_zero || (r.linear && sets > 1);
-  const index groups = sets == 1 || r.groups == 0 || u.whole_codes ? sets : r.groups;
+  u.counted = r.pinned || !r.same_zero || (r.linear && sets > 1);
+  if (r.pinned) u.pinned = zero;
+  const index groups = sets == 1 || r.groups == 0 || u.counted ? sets : r.groups;
   u.first = p.add(refined::scale, matrix<>::Zero(1, groups), -3, 3, i);
   u.second = p.add(refined::zero, zero, 0, 0, i);
   // a zero point keeps to the codes, or to where it was outside of them: sums stay in what was proved
   const auto last = static_cast<float>((1 << s.bits) - 1);
-  p[u.second].lowest = zero.cwiseMin(0.0F);
-  p[u.second].highest = zero.cwiseMax(last);
-  // readers of whole codes subtract what they always did: another zero point would shift all that they give
-  if (u.whole_codes) p[u.second].lowest = p[u.second].highest = zero;
+  p[u.second].lowest = r.pinned ? zero : matrix<>(zero.cwiseMin(0.0F));
+  p[u.second].highest = r.pinned ? zero : matrix<>(zero.cwiseMax(last));
+}
+
+/// A code is rounded half to even, as an encode rounds.
+inline matrix<> rounded(const matrix<>& x) {
+  return x.unaryExpr([](float v) { return std::nearbyint(v); });
+}
+
+/// What the outputs of linear instruction i gain from zero points of its input that are not the number it
+/// subtracts: sum_i w_i (z_i - z) m. Nothing where its input's zero point is that number.
+inline matrix<double> shift_of(const instruction& s, const refine_unit& u, const refine_parameters& p) {
+  const refine_unit& input = p.units[static_cast<std::size_t>(s.a - 1)];
+  if (!input.counted) return matrix<double>::Zero(1, s.cols);
+  matrix<double> z(1, s.inner);
+  const matrix<>& zero = p.at(input.second);
+  for (index j = 0; j < s.inner; ++j)
+    z(0, j) = std::nearbyint(static_cast<double>(zero(0, zero.cols() > 1 ? j : 0))) - s.zero_a;
+  matrix<double> w = rounded(p.at(u.first)).cast<double>();
+  w.colwise() -= u.zero.col(0).cast<double>();
+  return (z * w.transpose()).array() *
+         (u.base.col(0).array() * p.at(u.second).col(0).array().exp()).cast<double>().transpose();
 }
 
 inline void read_linear(const model_view& m, const instruction& s, int i, refine_parameters& p,
@@ -155,7 +180,9 @@ inline void read_linear(const model_view& m, const instruction& s, int i, refine
   u.zero = read_matrix<std::int32_t>(m, s.data[1], s.cols, 1);
   u.base = read_matrix<float>(m, s.data[2], s.cols, 1);
   u.second = p.add(refined::scale, matrix<>::Zero(s.cols, 1), -3, 3, i);
-  u.third = p.add(refined::offset, read_matrix<float>(m, s.data[3], 1, s.cols), -1e30F, 1e30F, i);
+  u.start = read_matrix<float>(m, s.data[3], 1, s.cols);
+  u.shift = shift_of(s, u, p);
+  u.third = p.add(refined::offset, (u.start.cast<double>() + u.shift).cast<float>(), -1e30F, 1e30F, i);
 }
 
 inline void read_norm(const model_view& m, const instruction& s, int i, refine_parameters& p) {

@@ -4,31 +4,23 @@
 /// Length: one loop and the state around it.
 #pragma once
 
-#include <repquant/block/refine_forward.hpp>
+#include <repquant/block/refine_phases.hpp>
 #include <repquant/parallel/concept.hpp>
 #include <repquant/train/cosine_schedule.hpp>
 
 #include <algorithm>
 #include <functional>
+#include <numeric>
 #include <vector>
 
 namespace repquant::detail {
-
-/// What is trained, from what, and how it is judged.
-struct refine_phase {
-  std::vector<int> code;                                   ///< instructions, in order
-  int input = 0;                                           ///< the value that `inputs` are
-  std::span<const matrix<>> inputs;                        ///< of every sample
-  std::function<node(refine_forward::pass&, index)> loss;  ///< of a sample, on its tape
-  index steps = 0;
-  float rate = 1;  ///< factor of all rates
-  float drop = 0;
-};
 
 /// Losses on the held-back samples.
 struct refine_judgement {
   double start = 0;
   double best = 0;
+  double now = 0;
+  double training = 0;  ///< mean over the steps before the last judgement, of the samples trained on
 };
 
 /// The state that the phases share. Deterministic: samples of a batch run in parallel, and their gradients
@@ -46,11 +38,9 @@ class refine_trainer {
         forward_{m, f, p, leaves_, std::vector<bool>(f.code.size(), false), 0},
         passes_(static_cast<std::size_t>(std::max<index>(1, o.at_once))),
         random_{o.seed} {
-    const auto share =
-        static_cast<index>(std::ceil(static_cast<double>(o.held_back) * static_cast<double>(samples)));
-    const index held = std::min(share, samples - 1);
-    for (index i = 0; i < samples - held; ++i) training_.push_back(i);
-    for (index i = held > 0 ? samples - held : 0; i < samples; ++i) judging_.push_back(i);
+    const index train = training_samples(o, samples);
+    for (index i = 0; i < train; ++i) training_.push_back(i);
+    for (index i = train < samples ? train : 0; i < samples; ++i) judging_.push_back(i);
   }
 
   [[nodiscard]] std::span<const index> judging() const noexcept { return judging_; }
@@ -61,25 +51,38 @@ class refine_trainer {
   void visit(const refine_phase& p, std::span<const index> samples, const F& f) {
     prepare(p, false);
     for_each(
-        p, samples, 0, [&](refine_forward::pass& x, index, index i) { f(x, i); }, [](std::size_t) {});
+        p, p.fixed, samples, 0, [&](refine_forward::pass& x, index, index i) { f(x, i); },
+        [](std::size_t) {});
   }
 
-  /// The mean loss over the held-back samples.
-  double judge(const refine_phase& p) {
-    std::vector<double> losses(judging_.size());
+  /// What a value is for each sample.
+  std::vector<matrix<>> outputs(const refine_phase& p, int value) {
+    std::vector<index> all = training_;
+    for (index i : judging_) {
+      if (i >= static_cast<index>(training_.size())) all.push_back(i);
+    }
+    std::vector<matrix<>> y(all.size());
+    visit(p, all, [&](refine_forward::pass& x, index i) {
+      y[static_cast<std::size_t>(i)] = x.t.value(x.values[static_cast<std::size_t>(value)]);
+    });
+    return y;
+  }
+
+  /// The mean loss over some samples.
+  double loss(const refine_phase& p, std::span<const index> samples) {
+    std::vector<double> losses(samples.size());
     prepare(p, false);
     for_each(
-        p, judging_, 0,
+        p, p.fixed, samples, 0,
         [&](refine_forward::pass& x, index k, index i) {
-          losses[static_cast<std::size_t>(k)] = static_cast<double>(x.t.value(p.loss(x, i))(0, 0));
+          losses[static_cast<std::size_t>(k)] = static_cast<double>(x.t.value(p.fixed.loss(x, i))(0, 0));
         },
         [](std::size_t) {});
-    double sum = 0;
-    for (double l : losses) sum += l;
-    return sum / static_cast<double>(losses.size());
+    return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
   }
 
-  /// Trains, and leaves the parameters at the best that judge() saw, which may be the start.
+  /// Trains, and leaves the parameters at those of the lowest loss on the held-back samples among those whose
+  /// loss on the training samples is not above the start's; which may be the start.
   ///
   /// `after` is called after each step with the judgement so far; false stops (errc::cancelled)
   template<class F>
@@ -90,22 +93,29 @@ class refine_trainer {
       best.clear();
       for (int k : changed) best.push_back(parameters_.at(k));
     };
-    refine_judgement j{judge(p), 0};
-    j.best = j.start;
+    refine_judgement j{loss(p, judging_), 0, 0, 0};
+    const double others = loss(p, training_);
+    j.best = j.now = j.start;
     keep();
     for (int k : changed) parameters_[k].past = {};
     std::vector<matrix<>> mean = best;
     float slower = 1;
+    double trained = 0;
     index since = 0;  // steps since the mean began
     const auto swap_with_mean = [&] {
       for (std::size_t k = 0; k < changed.size(); ++k) std::swap(parameters_[changed[k]].x, mean[k]);
     };
     const index every = std::max<index>(1, p.steps / std::max<index>(1, options_.checks));
     std::vector<index> order;
+    index last = 0;
     for (index step = 0; step < p.steps; ++step) {
-      gradients(p, next_batch(order));
-      const float rate = slower * p.rate * cosine_schedule(step, p.steps);
-      for (int k : changed) move(parameters_[k], rate);
+      trained += gradients(p, p.endless ? endless_batch(step) : next_batch(order));
+      const float warm = options_.warm_up * static_cast<float>(p.steps);
+      const float rate = slower * p.rate * cosine_schedule(step, p.steps) *
+                         std::min(1.0F, static_cast<float>(step + 1) / std::max(1.0F, warm)) /
+                         std::sqrt(static_cast<float>(p.steps));
+      exec_(static_cast<index>(changed.size()),
+            [&](index k) { move(parameters_[changed[static_cast<std::size_t>(k)]], rate); });
       // early steps average over what there is, so that the start is soon forgotten
       const float keep_mean =
           std::min(options_.average, static_cast<float>(since) / static_cast<float>(since + 10));
@@ -114,8 +124,12 @@ class refine_trainer {
         mean[k] += (1 - keep_mean) * (parameters_.at(changed[k]) - mean[k]);
       if ((step + 1) % every == 0 || step + 1 == p.steps) {
         swap_with_mean();
-        const double now = judge(p);
-        if (now < j.best) {
+        const double now = j.now = loss(p, judging_);
+        j.training = trained / static_cast<double>(step + 1 - last);
+        trained = 0;
+        last = step + 1;
+        // a few samples may dominate a mean: what is better on some must not be worse on the others
+        if (now < j.best && loss(p, training_) <= others) {
           j.best = now;
           keep();
         }
@@ -162,8 +176,8 @@ class refine_trainer {
   /// Runs the samples, as many at once as there are passes: each(pass, number, sample), then all(passes
   /// used).
   template<class Each, class All>
-  void for_each(const refine_phase& p, std::span<const index> samples, std::uint64_t seed, const Each& each,
-                const All& all) {
+  void for_each(const refine_phase& p, const refine_feed& feed, std::span<const index> samples,
+                std::uint64_t seed, const Each& each, const All& all) {
     for (std::size_t from = 0; from < samples.size(); from += passes_.size()) {
       const std::size_t n = std::min(passes_.size(), samples.size() - from);
       exec_(static_cast<index>(n), [&](index c) {
@@ -171,10 +185,8 @@ class refine_trainer {
         const auto k = static_cast<index>(from) + c;
         const index sample = samples[static_cast<std::size_t>(k)];
         x.start(flow_.code.size() + 1);
-        x.random.state = seed + 0x9E3779B97F4A7C15ULL * static_cast<std::uint64_t>(k);
-        x.random.state = x.random();
-        x.values[static_cast<std::size_t>(p.input)] =
-            x.t.constant(p.inputs[static_cast<std::size_t>(sample)]);
+        x.random = splitmix64::of(seed, static_cast<std::uint64_t>(k));
+        feed.start(x, sample);
         for (int i : p.code) forward_.run(x, i);
         each(x, k, sample);
       });
@@ -182,7 +194,8 @@ class refine_trainer {
     }
   }
 
-  void gradients(const refine_phase& p, const std::vector<index>& batch) {
+  /// Sets the gradients of all parameters; the mean loss over the batch.
+  double gradients(const refine_phase& p, const std::vector<index>& batch) {
     prepare(p, true);
     for (int i : p.code) {
       for (std::size_t l = 0; l < refine_leaf_set::most; ++l) {
@@ -190,8 +203,15 @@ class refine_trainer {
         s.gradient[l].setZero(s.value[l].rows(), s.value[l].cols());
       }
     }
+    const refine_feed& feed = p.training.start ? p.training : p.fixed;
+    std::vector<double> losses(batch.size());
     for_each(
-        p, batch, random_(), [&](refine_forward::pass& x, index, index i) { x.t.backward(p.loss(x, i)); },
+        p, feed, batch, random_(),
+        [&](refine_forward::pass& x, index k, index i) {
+          const node loss = feed.loss(x, i);
+          losses[static_cast<std::size_t>(k)] = static_cast<double>(x.t.value(loss)(0, 0));
+          x.t.backward(loss);
+        },
         [&](std::size_t used) {
           exec_(static_cast<index>(p.code.size()), [&](index k) {
             const auto i = static_cast<std::size_t>(p.code[static_cast<std::size_t>(k)]);
@@ -204,6 +224,7 @@ class refine_trainer {
         });
     for (refine_parameter& q : parameters_.all) q.gradient.setZero(q.x.rows(), q.x.cols());
     for (int i : p.code) pull_back(flow_, parameters_, i, leaves_[static_cast<std::size_t>(i)]);
+    return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
   }
 
   void move(refine_parameter& q, float rate) const {
@@ -220,6 +241,11 @@ class refine_trainer {
     }
   }
 
+  [[nodiscard]] std::vector<index> endless_batch(index step) const {
+    std::vector<index> batch;
+    for (index k = 0; k < options_.batch; ++k) batch.push_back(step * options_.batch + k);
+    return batch;
+  }
   /// The next training samples of a random order, which starts anew when it is used up.
   std::vector<index> next_batch(std::vector<index>& order) {
     const auto n = std::min(static_cast<std::size_t>(std::max<index>(1, options_.batch)), training_.size());

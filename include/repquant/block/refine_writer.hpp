@@ -84,15 +84,19 @@ struct refine_writer {
     const float growth = parameters.growth(s.a - 1, 0, s.inner);
     s.data[2] = write_matrix<float>(
         writer, (u.base.array() * parameters.at(u.second).array().exp() * growth).matrix());
-    s.data[3] = write_matrix<float>(writer, parameters.at(u.third));
-    if (!unit_of(s.a).whole_codes) {
+    // as it was read where nothing has moved
+    const matrix<double> first = (u.start.cast<double>() + u.shift).cast<float>().cast<double>();
+    const matrix<double> moved = parameters.at(u.third).cast<double>() - first;
+    const matrix<double> made_good = shift_of(s, u, parameters) - u.shift;
+    s.data[3] = write_matrix<float>(writer, (u.start.cast<double>() + moved - made_good).cast<float>());
+    if (!unit_of(s.a).counted) {
       s.zero_a = static_cast<std::int32_t>(std::nearbyint(parameters.at(unit_of(s.a).second)(0, 0)));
     }
   }
   /// The zero points that a reader of value v subtracts, one per column.
   [[nodiscard]] std::uint64_t zeros(int v, std::uint64_t before, index cols) const {
     matrix<> z = read_matrix<std::int32_t>(model, before, 1, cols);
-    if (!unit_of(v).whole_codes) {
+    if (unit_of(v).pinned.size() == 0) {
       const matrix<> now = rounded(parameters.at(unit_of(v).second));
       for (index j = 0; j < cols; ++j) z(0, j) = now(0, now.cols() > 1 ? j : 0);
     }

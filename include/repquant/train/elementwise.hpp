@@ -69,19 +69,4 @@ inline node scale(tape& t, node a, float factor) {
   return out;
 }
 
-/// out = a where `from_a` is not 0, otherwise b;  da = g there, db = g elsewhere.
-///
-/// Shapes    all [rows x cols]
-/// Requires  `from_a` holds zeros and ones, and lives until the tape is cleared
-inline node choose(tape& t, const matrix<>& from_a, node a, node b) {
-  REPQUANT_ASSERT(from_a.size() == t.value(a).size() && t.value(a).size() == t.value(b).size());
-  const node out = t.result(from_a.rows(), from_a.cols(), {a, b});
-  t.value_of(out) = (from_a.array() != 0.0F).select(t.value(a), t.value(b));
-  t.on_backward(out, [a, b, out, mask = &from_a](tape& u) {
-    u.add_gradient(a, u.gradient(out).cwiseProduct(*mask));
-    u.add_gradient(b, (u.gradient(out).array() * (1.0F - mask->array())).matrix());
-  });
-  return out;
-}
-
 }  // namespace repquant::differentiable

@@ -21,6 +21,12 @@ struct splitmix64 {
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
     return z ^ (z >> 31);
   }
+  /// The generator of one of many sequences: what it gives depends on both numbers, and on nothing drawn
+  /// before.
+  static constexpr splitmix64 of(std::uint64_t seed, std::uint64_t number) noexcept {
+    splitmix64 r{seed + 0x9E3779B97F4A7C15ULL * number};
+    return {r()};
+  }
   /// A multiple of 2^-24 in [0, 1).
   constexpr float unit() noexcept { return static_cast<float>((*this)() >> 40) * 0x1p-24F; }
   /// A number in 0 .. n-1 (the small bias of the remainder does not matter here).

@@ -4,6 +4,7 @@
 #include "catch.hpp"
 #include "vit.hpp"
 #include <algorithm>
+#include <atomic>
 
 namespace rq = repquant;
 
@@ -105,7 +106,7 @@ TEST_CASE("refine: scales that grow leave the meaning of a model as it is", "[bl
   int moved = 0;
   for (std::size_t i = 0; i < flow.code.size(); ++i) {
     if (flow.code[i].kind != rq::opcode::encode) continue;
-    REQUIRE_FALSE(parameters.units[i].whole_codes);
+    REQUIRE_FALSE(parameters.units[i].counted);
     parameters[parameters.units[i].first].x.setConstant(std::log(1.25F));
     parameters[parameters.units[i].second].x.array() *= 0.8F;
     ++moved;
@@ -123,6 +124,37 @@ TEST_CASE("refine: scales that grow leave the meaning of a model as it is", "[bl
   }
   CHECK(before[0] != after[0]);
   CHECK(networks::decibels(real, after) > networks::decibels(real, before) - 5);
+}
+
+TEST_CASE("refine: zero points that move leave the meaning of a model as it is", "[block][refine]") {
+  // one code up, all of them, where there is room: what linear layers read per column is made good by
+  // offsets, the rest by the readers' zero points
+  const std::string name = GENERATE("encoder", "decoder", "post-norm");
+  const rq::program p = program_of(name);
+  const samples x = networks::random_samples(4, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, "repquant", 8, 8).value();
+  rq::detail::refine_flow flow;
+  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
+  rq::detail::refine_parameters parameters;
+  REQUIRE_FALSE(rq::detail::read_parameters(m.view(), flow, {}, parameters));
+  int counted = 0;
+  for (std::size_t i = 0; i < flow.code.size(); ++i) {
+    if (flow.code[i].kind != rq::opcode::encode) continue;
+    rq::detail::refine_parameter& zero = parameters[parameters.units[i].second];
+    zero.x = (zero.x.array() + 1.0F).matrix().cwiseMin(zero.highest);
+    counted += parameters.units[i].counted ? 1 : 0;
+  }
+  CHECK(counted >= 1);
+  const rq::quantized_model moved =
+      rq::quantized_model::load(rq::detail::write_model(m.view(), flow, parameters)).value();
+  samples before;
+  samples after;
+  for (const rq::matrix<>& s : x) {
+    before.push_back(m.run(s).value());
+    after.push_back(moved.run(s).value());
+  }
+  CHECK_FALSE(same_bytes(m, moved));
+  CHECK(networks::decibels(before, after) > 30);
 }
 
 TEST_CASE("refine: gradients of parameters are those of the loss", "[block][refine]") {
@@ -203,6 +235,44 @@ TEST_CASE("refine: every kind of block, any number of threads, never worse", "[b
   CHECK(one.packed_bytes() <= m.packed_bytes() + 4096);  // equal constants may have become different
 }
 
+TEST_CASE("refine: samples from a source, any number of threads, never worse", "[block][refine]") {
+  const std::string name = GENERATE("encoder", "decoder");
+  const rq::program p = program_of(name);
+  const samples x = networks::random_samples(8, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, "repquant", 4, 4).value();
+  rq::refinement o = short_settings();
+  o.block_steps = 0;
+  o.end_to_end_steps = 20;
+  o.step_back = 1;
+  o.hidden_weight = 0.5F;
+  o.weight_rate = 0.5F;
+  o.held_back = 0;  // eight samples teach nothing general: what they teach about themselves is enough
+  const rq::quantized_model fixed = refine(p, m, x, o).value();
+  o.source = [&x](std::uint64_t number) {
+    rq::splitmix64 random = rq::splitmix64::of(3, number);
+    rq::refinement_sample s{x[static_cast<std::size_t>(random.below(8))], {}};
+    for (rq::index k = 0; k < s.input.size(); ++k) s.input.data()[k] += 0.2F * (random.unit() - 0.5F);
+    s.rows = {random.below(7)};
+    return s;
+  };
+  const rq::quantized_model one = refine(p, m, x, o).value();
+  CHECK(same_bytes(one, refine(p, m, x, o, {.count = 3}).value()));
+  o.at_once = 5;
+  CHECK(same_bytes(one, refine(p, m, x, o).value()));
+  CHECK_FALSE(same_bytes(one, fixed));
+  for (const rq::quantized_model* q : {&one, &fixed}) {
+    CHECK(divergence(p, *q, x) <= divergence(p, m, x) * (1 + 1e-6));
+  }
+  // every number once, and no other: batches of 3 in 20 steps
+  std::vector<std::atomic<int>> asked(60);
+  o.source = [&](std::uint64_t number) {
+    ++asked.at(number);
+    return rq::refinement_sample{x[number % 8], {}};
+  };
+  REQUIRE(refine(p, m, x, o, {.count = 2}));
+  for (const std::atomic<int>& n : asked) CHECK(n == 1);
+}
+
 TEST_CASE("refine: the vision transformer's divergence falls on images held back", "[block][refine]") {
   const rq::program p = networks::vit_program();
   const samples x = networks::calibration_images(64);
@@ -264,8 +334,8 @@ TEST_CASE("refine: a weight that two calls share stays one", "[block][refine]") 
   rq::refinement o = short_settings();
   o.block_steps = 0;  // they leave alone what other blocks use, too
   o.end_to_end_steps = 60;
-  o.end_to_end_rate = 0.5F;
-  o.scale_rate = 1e-3F;
+  o.weight_rate = 0.4F;
+  o.scale_rate = 8e-3F;
   o.held_back = 0;  // eight samples teach nothing general: what they teach about themselves is enough
   o.batch = 8;
   o.checks = 10;
@@ -356,6 +426,9 @@ TEST_CASE("refine: what is wrong is named", "[block][refine]") {
   CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
   wrong = o;
   wrong.average = 1;
+  CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
+  wrong = o;
+  wrong.warm_up = 1;
   CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
   wrong = o;
   wrong.step_back = 0;

@@ -134,3 +134,40 @@ TEST_CASE("captions to calibrate on are others than those to measure on", "[mode
       examples::read_text(models::data_dir() + "/clip_tiny_multimodal/captions.txt").value();
   for (const std::string_view c : examples::split(measured, '\n')) CHECK_FALSE(different.contains(c));
 }
+
+TEST_CASE("variations of samples fit the model and depend on the generator alone", "[models]") {
+  for (const std::string& name : examples::model_names()) {
+    const bool fashion = name.find("fashion") == 0;
+    if (models::lacks(fashion ? "fashion_mnist" : name)) continue;
+    CAPTURE(name);
+    const auto loaded = examples::load_model(name, models::data_dir());
+    REQUIRE(loaded);
+    const examples::model_case& m = *loaded;
+    REQUIRE(m.vary);
+    std::set<std::string> measured;
+    for (const examples::model_sample& s : m.evaluation) measured.insert(bytes_of(s.input));
+    const std::size_t training = m.calibration.size() / 2;
+    std::set<std::string> held_back;
+    for (std::size_t k = training; k < m.calibration.size(); ++k)
+      held_back.insert(bytes_of(m.calibration[k].input));
+    std::set<std::string> seen;
+    for (std::uint64_t number = 0; number < 40; ++number) {
+      rq::splitmix64 random = rq::splitmix64::of(7, number);
+      rq::splitmix64 again = rq::splitmix64::of(7, number);
+      const examples::model_sample s = m.vary(training, random);
+      const examples::model_sample t = m.vary(training, again);
+      CHECK(bytes_of(s.input) == bytes_of(t.input));
+      CHECK(s.rows == t.rows);
+      CHECK(s.input.allFinite());
+      REQUIRE(s.input.cols() == m.network.input_cols());
+      if (name != "albert_smiles") CHECK(s.input.rows() == m.calibration.front().input.rows());
+      CHECK(s.rows.empty() == m.calibration.front().rows.empty());
+      for (const rq::index r : s.rows) CHECK((r >= 0 && r < s.input.rows()));
+      CHECK(measured.count(bytes_of(s.input)) == 0);
+      CHECK(held_back.count(bytes_of(s.input)) == 0);
+      seen.insert(bytes_of(s.input));
+      if (number == 0) CHECK(rq::evaluate(m.network, s.input));
+    }
+    CHECK(seen.size() > 30);
+  }
+}

@@ -14,9 +14,11 @@ using gradients::check;
 using gradients::noise;
 using nodes = std::vector<rq::node>;
 
-TEST_CASE("tape: the product with a transposed matrix", "[train]") {
-  check([](rq::tape& t, const nodes& x) { return d::multiply_transposed(t, x[0], x[1]); },
+TEST_CASE("tape: linear layers, with and without an offset", "[train]") {
+  check([](rq::tape& t, const nodes& x) { return d::linear(t, x[0], x[1]); },
         {noise(5, 7, 1), noise(3, 7, 2)});
+  check([](rq::tape& t, const nodes& x) { return d::linear(t, x[0], x[1], x[2]); },
+        {noise(5, 7, 1), noise(3, 7, 2), noise(1, 3, 3)});
 }
 
 TEST_CASE("tape: sums and products entry by entry, also with one row for all", "[train]") {
@@ -26,12 +28,6 @@ TEST_CASE("tape: sums and products entry by entry, also with one row for all", "
   check([](rq::tape& t, const nodes& x) { return d::multiply(t, x[0], x[1]); },
         {noise(4, 6, 1), noise(rows, 6, 2)});
   check([](rq::tape& t, const nodes& x) { return d::scale(t, x[0], -1.7F); }, {noise(4, 6, 1)});
-}
-
-TEST_CASE("tape: choose takes each entry, and its gradient, from one operand", "[train]") {
-  const rq::matrix<> mask = (noise(4, 6, 7).array() > 0.0F).cast<float>();
-  check([&mask](rq::tape& t, const nodes& x) { return d::choose(t, mask, x[0], x[1]); },
-        {noise(4, 6, 1), noise(4, 6, 2)});
 }
 
 TEST_CASE("tape: a value that is used several times collects its gradients", "[train]") {
@@ -69,30 +65,47 @@ TEST_CASE("tape: relu passes what is above zero", "[train]") {
   check([](rq::tape& t, const nodes& n) { return d::activate(t, rq::activation::relu, n[0]); }, {x});
 }
 
-TEST_CASE("tape: the pieces of attention, with grouped queries and causal masks", "[train]") {
+TEST_CASE("tape: attention, with grouped queries and causal masks", "[train]") {
   const bool causal = GENERATE(false, true);
   const d::attention_heads heads{.heads = 4, .kv_heads = 2, .causal = causal};
   const rq::index tokens = GENERATE(5, 2);
-  check([&](rq::tape& t, const nodes& x) { return d::attention_scores(t, x[0], x[1], heads); },
-        {noise(tokens, 12, 1), noise(5, 6, 2)});
-  check([&](rq::tape& t, const nodes& x) { return d::scale_heads(t, x[0], x[1]); },
-        {noise(4 * tokens, 5, 1), noise(1, 4, 2)});
-  check([&](rq::tape& t, const nodes& x) { return d::softmax_rows(t, x[0], heads); },
-        {noise(4 * tokens, 5, 1)});
-  check([&](rq::tape& t, const nodes& x) { return d::mask_hidden(t, x[0], heads); },
-        {noise(4 * tokens, 5, 1)});
-  check([&](rq::tape& t, const nodes& x) { return d::attention_values(t, x[0], x[1], heads); },
-        {noise(4 * tokens, 5, 1), noise(5, 6, 2)});
+  check(
+      [&](rq::tape& t, const nodes& x) {
+        return d::attention(t, x[0], x[1], x[2], x[3], t.constant(rq::matrix<>::Ones(1, 1)), heads);
+      },
+      {noise(tokens, 12, 1), noise(5, 6, 2), noise(5, 10, 3), noise(1, 4, 4)});
 }
 
-TEST_CASE("tape: a causal token has no probability on later keys", "[train]") {
+TEST_CASE("tape: attention is that of the definition, in blocks of rows or not", "[train]") {
+  const bool causal = GENERATE(false, true);
+  const rq::index tokens = GENERATE(3, 70, 130);
+  const rq::index keys = tokens + 4;
+  const d::attention_heads heads{.heads = 2, .kv_heads = 1, .causal = causal};
+  const rq::matrix<> q = noise(tokens, 6, 1);
+  const rq::matrix<> k = noise(keys, 3, 2);
+  const rq::matrix<> v = noise(keys, 5, 3);
+  const rq::matrix<> factors = noise(1, 2, 4);
   rq::tape t;
-  const d::attention_heads heads{.heads = 2, .kv_heads = 2, .causal = true};
-  const rq::matrix<> p = t.value(d::softmax_rows(t, t.constant(noise(6, 4, 1)), heads));
-  for (rq::index i = 0; i < 6; ++i) {
-    const rq::index seen = i % 3 + 2;
-    CHECK(p.row(i).tail(4 - seen).cwiseAbs().sum() == 0.0F);
-    CHECK(p.row(i).sum() == Approx(1.0F).margin(1e-5));
+  const rq::matrix<> y = t.value(d::attention(t, t.constant(q), t.constant(k), t.constant(v),
+                                              t.constant(factors), t.constant(factors), heads));
+  REQUIRE(y.rows() == tokens);
+  REQUIRE(y.cols() == 10);
+  for (rq::index h = 0; h < 2; ++h) {
+    for (rq::index i = 0; i < tokens; ++i) {
+      const rq::index seen = causal ? i + 1 + keys - tokens : keys;
+      Eigen::ArrayXd e(seen);
+      for (rq::index j = 0; j < seen; ++j) {
+        double sum = 0;
+        for (rq::index c = 0; c < 3; ++c)
+          sum += static_cast<double>(q(i, 3 * h + c)) * static_cast<double>(k(j, c));
+        e(j) = std::exp(sum * static_cast<double>(factors(0, h)));
+      }
+      for (rq::index c = 0; c < 5; ++c) {
+        double want = 0;
+        for (rq::index j = 0; j < seen; ++j) want += e(j) / e.sum() * static_cast<double>(v(j, c));
+        CHECK(static_cast<double>(y(i, 5 * h + c)) == Approx(want).margin(1e-5));
+      }
+    }
   }
 }
 

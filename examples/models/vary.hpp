@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+/// What variations of samples are made of.
+#pragma once
+
+#include <repquant/matrix/matrix.hpp>
+#include <repquant/train/splitmix64.hpp>
+
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+#include <type_traits>
+
+namespace examples {
+
+using repquant::index;
+
+/// A number in lo .. hi, both among them.
+///
+/// Requires  lo <= hi
+template<class T>
+T between(repquant::splitmix64& random, T lo, T hi) {
+  if constexpr (std::is_integral_v<T>) {
+    return lo + static_cast<T>(random.below(hi - lo + 1));
+  } else {
+    return lo + (hi - lo) * random.unit();
+  }
+}
+inline bool chance(repquant::splitmix64& random, float share) { return random.unit() < share; }
+
+/// Adds normal noise to every entry.
+inline void add_noise(repquant::splitmix64& random, float deviation, repquant::matrix<>& m) {
+  for (index k = 0; k + 1 < m.size(); k += 2) {
+    const float radius = deviation * std::sqrt(-2 * std::log(1 - random.unit()));
+    const float angle = 2 * std::numbers::pi_v<float> * random.unit();
+    m.data()[k] += radius * std::cos(angle);
+    m.data()[k + 1] += radius * std::sin(angle);
+  }
+}
+
+}  // namespace examples
