@@ -83,8 +83,8 @@ struct kernels_of<instruction_set::neon_i8mm> {
 inline constexpr index gemm_rows = 64;
 /// The most int32 sums of a tile.
 inline constexpr index gemm_tile_sums = 256;
-/// Places that int32 sums of bytes hold whatever they are: 255 * 128 * 2^16 < 2^31.
-inline constexpr index gemm_places = 65536;
+/// Places that int32 sums of bytes hold whatever they are: 255 * 255 * 2^15 < 2^31.
+inline constexpr index gemm_places = 32768;
 
 }  // namespace detail
 
