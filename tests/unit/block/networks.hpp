@@ -184,4 +184,19 @@ inline double decibels(const samples& reference, const samples& quantized) {
   return 10 * std::log10(signal / noise);
 }
 
+inline samples float_results(const rq::program& p, const samples& x) {
+  samples y;
+  for (const rq::matrix<>& s : x) y.push_back(rq::evaluate(p, s).value());
+  return y;
+}
+inline samples integer_results(const rq::quantized_model& m, const samples& x) {
+  samples y;
+  for (const rq::matrix<>& s : x) y.push_back(m.run(s).value());
+  return y;
+}
+/// Signal over noise of the integer run, in dB.
+inline double fidelity(const rq::program& p, const rq::quantized_model& m, const samples& x) {
+  return decibels(float_results(p, x), integer_results(m, x));
+}
+
 }  // namespace networks

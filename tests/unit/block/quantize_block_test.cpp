@@ -11,6 +11,9 @@ namespace rq = repquant;
 
 namespace {
 
+using networks::fidelity;
+using networks::float_results;
+using networks::integer_results;
 using networks::samples;
 
 rq::program record(rq::index cols, std::function<rq::value(rq::trace&, rq::value)> steps) {
@@ -18,20 +21,6 @@ rq::program record(rq::index cols, std::function<rq::value(rq::trace&, rq::value
 }
 rq::repquant_recipe at_bits(int bits) { return rq::with_bits(rq::repquant_recipe{}, bits, bits); }
 
-samples float_results(const rq::program& p, const samples& x) {
-  samples y;
-  for (const rq::matrix<>& s : x) y.push_back(rq::evaluate(p, s).value());
-  return y;
-}
-samples integer_results(const rq::quantized_model& m, const samples& x) {
-  samples y;
-  for (const rq::matrix<>& s : x) y.push_back(m.run(s).value());
-  return y;
-}
-/// Signal over noise of the integer run, in dB.
-double fidelity(const rq::program& p, const rq::quantized_model& m, const samples& x) {
-  return networks::decibels(float_results(p, x), integer_results(m, x));
-}
 bool equal(const samples& a, const samples& b) {
   for (std::size_t i = 0; i < a.size(); ++i) {
     if (a[i] != b[i]) return false;

@@ -65,15 +65,6 @@ std::vector<double> scales_of(const rq::quantized_model& m, const std::string& p
   FAIL("no site " << path);
   return {};
 }
-double fidelity(const rq::program& p, const rq::quantized_model& m, const samples& x) {
-  samples want;
-  samples got;
-  for (const rq::matrix<>& s : x) {
-    want.push_back(rq::evaluate(p, s).value());
-    got.push_back(m.run(s).value());
-  }
-  return networks::decibels(want, got);
-}
 
 }  // namespace
 

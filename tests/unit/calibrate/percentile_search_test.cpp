@@ -12,7 +12,7 @@ namespace rq = repquant;
 
 namespace {
 template<class C>
-rq::range chosen(const std::vector<float>& xs, const C& codec, rq::percentile_search o = {}) {
+rq::range searched(const std::vector<float>& xs, const C& codec, rq::percentile_search o = {}) {
   o.observe(xs);
   return *o.choose(codec);
 }
@@ -30,7 +30,7 @@ TEST_CASE("percentile_search: RepQ-ViT's search, uniform") {
           const oracle::interval r{oracle::quantile(sorted, 1 - p), oracle::quantile(sorted, p)};
           least = std::fmin(least, oracle::uniform_error(xs, r, bits));
         }
-        const rq::range r = chosen(xs, rq::uniform{.bits = bits});
+        const rq::range r = searched(xs, rq::uniform{.bits = bits});
         const double got = oracle::uniform_error(xs, {r.lo, r.hi}, bits);
         INFO(kind << ", " << n << ", " << bits << " bits: " << got << " least " << least);
         // two candidates closer than the error of the histogram (2^-9 of a value) may change places: 1 %
@@ -48,7 +48,7 @@ TEST_CASE("percentile_search: RepQ-ViT's search, log_sqrt2") {
   for (double p : {0.999, 0.9999, 0.99999}) {
     least = std::fmin(least, oracle::log_error(xs, oracle::quantile(sorted, p), 4, 2));
   }
-  const double got = oracle::log_error(xs, chosen(xs, rq::log_sqrt2{.bits = 4}).hi, 4, 2);
+  const double got = oracle::log_error(xs, searched(xs, rq::log_sqrt2{.bits = 4}).hi, 4, 2);
   REQUIRE(got <= least * 1.01);  // as above
 }
 
@@ -56,10 +56,10 @@ TEST_CASE("percentile_search: one share is percentile, the first of equals wins,
   const auto xs = oracle::draws("outliers", 20000);
   rq::percentile one{.keep = 0.995};
   one.observe(xs);
-  REQUIRE(chosen(xs, rq::uniform{.bits = 4}, {.keep = {0.995}}) == *one.choose(rq::uniform{.bits = 4}));
+  REQUIRE(searched(xs, rq::uniform{.bits = 4}, {.keep = {0.995}}) == *one.choose(rq::uniform{.bits = 4}));
   // a constant channel: every candidate is equal and none wins over the first (RepQ-ViT's own search found
   // none)
-  REQUIRE(chosen(std::vector<float>(500, 0.3F), rq::uniform{.bits = 4}) == rq::range{0.3F, 0.3F});
+  REQUIRE(searched(std::vector<float>(500, 0.3F), rq::uniform{.bits = 4}) == rq::range{0.3F, 0.3F});
   for (const std::vector<double>& keep : {std::vector<double>{}, {0.999, 0.4}, {2.0}}) {
     rq::percentile_search o{.keep = keep};
     o.observe(xs);

@@ -10,7 +10,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const std::string data = REPQUANT_EXAMPLE_DATA;
+const std::string directory = REPQUANT_EXAMPLE_DATA;
 
 std::vector<std::byte> idx(const std::vector<std::uint32_t>& head, std::size_t bytes) {
   std::vector<std::byte> out;
@@ -117,7 +117,7 @@ TEST_CASE("idx: compressed files", "[examples]") {
 }
 
 TEST_CASE("fashion_mnist: the committed images", "[examples]") {
-  const examples::image_data d = examples::load_fashion_mnist(data).value();
+  const examples::image_data d = examples::load_fashion_mnist(directory).value();
   CHECK(d.calibration.size() == 256);
   CHECK(d.evaluation.size() == 2000);
   // the first training labels of Fashion-MNIST are 9, 0, 0, 3 and the first test labels 9, 2, 1, 1
@@ -125,7 +125,7 @@ TEST_CASE("fashion_mnist: the committed images", "[examples]") {
         std::vector<std::uint8_t>{9, 0, 0, 3});
   CHECK(std::vector<std::uint8_t>(d.evaluation.labels.begin(), d.evaluation.labels.begin() + 4) ==
         std::vector<std::uint8_t>{9, 2, 1, 1});
-  CHECK(examples::load_fashion_mnist(data, 10).value().evaluation.size() == 10);
+  CHECK(examples::load_fashion_mnist(directory, 10).value().evaluation.size() == 10);
 }
 
 TEST_CASE("fashion_mnist: the original directory", "[examples]") {
@@ -156,8 +156,8 @@ TEST_CASE("fashion_mnist: the original directory", "[examples]") {
 }
 
 TEST_CASE("fashion_mnist: a directory that is not one", "[examples]") {
-  CHECK(examples::load_fashion_mnist(data + "/none").error().got == ENOENT);
-  CHECK(examples::load_fashion_mnist(data + "/dev-labels.idx1-ubyte").error().got == ENOTDIR);
+  CHECK(examples::load_fashion_mnist(directory + "/none").error().got == ENOENT);
+  CHECK(examples::load_fashion_mnist(directory + "/dev-labels.idx1-ubyte").error().got == ENOTDIR);
   const scratch_directory dir;
   const rq::failure f = dir.load();
   CHECK(f.code == rq::errc::io);

@@ -79,8 +79,8 @@ int bits_that_differ(F f) {
   const std::vector<float>& x = sweep();
   std::vector<float> scalar(x.size());
   std::vector<float> wide(x.size());
-  rq::map_row<rq::scalar_arch>(scalar, f, x.data());
-  rq::map_row<rq::default_arch>(wide, f, x.data());
+  rq::map_row<rq::scalar_arch>(std::span<float>(scalar), f, x.data());
+  rq::map_row<rq::default_arch>(std::span<float>(wide), f, x.data());
   int differ = 0;
   for (std::size_t i = 0; i < x.size(); ++i)
     differ += oracle::bits(scalar[i]) == oracle::bits(wide[i]) ? 0 : 1;

@@ -9,7 +9,7 @@ namespace rq = repquant;
 
 namespace {
 
-rq::matrix<> noise(rq::index rows, rq::index cols, unsigned seed) {
+rq::matrix<> standard_noise(rq::index rows, rq::index cols, unsigned seed) {
   std::mt19937 engine(seed);
   std::normal_distribution<float> normal;
   rq::matrix<> m(rows, cols);
@@ -21,9 +21,9 @@ rq::matrix<> noise(rq::index rows, rq::index cols, unsigned seed) {
 
 TEST_CASE("linear: y = x W^T + b", "[layer]") {
   const bool biased = GENERATE(true, false);
-  rq::linear l{noise(5, 7, 1), {}};
-  if (biased) l.bias = noise(5, 1, 2);
-  const rq::matrix<> x = noise(11, 7, 3);
+  rq::linear l{standard_noise(5, 7, 1), {}};
+  if (biased) l.bias = standard_noise(5, 1, 2);
+  const rq::matrix<> x = standard_noise(11, 7, 3);
   const rq::matrix<> y = apply(l, x);
   REQUIRE(y.rows() == 11);
   REQUIRE(y.cols() == 5);
@@ -45,20 +45,20 @@ TEST_CASE("linear: y = x W^T + b", "[layer]") {
 }
 
 TEST_CASE("linear: rows of a wider matrix can be read in place", "[layer]") {
-  const rq::linear l{noise(3, 4, 1), {}};
-  const rq::matrix<> wide = noise(6, 10, 2);
+  const rq::linear l{standard_noise(3, 4, 1), {}};
+  const rq::matrix<> wide = standard_noise(6, 10, 2);
   const rq::matrix<> part = wide.middleCols(2, 4);
   CHECK(apply(l, wide.middleCols(2, 4)).isApprox(apply(l, part)));
 }
 
 TEST_CASE("linear: check", "[layer]") {
-  rq::linear l{noise(3, 4, 1), noise(3, 1, 2)};
+  rq::linear l{standard_noise(3, 4, 1), standard_noise(3, 1, 2)};
   CHECK_FALSE(check(l, "here"));
-  l.bias = noise(2, 1, 2);
+  l.bias = standard_noise(2, 1, 2);
   CHECK(check(l, "here").code == rq::errc::shape_mismatch);
   CHECK(check(l, "here").got == 2);
   CHECK(check(l, "here").want == 3);
-  l.bias = noise(3, 1, 2);
+  l.bias = standard_noise(3, 1, 2);
   l.bias(1) = std::numeric_limits<float>::infinity();
   CHECK(check(l, "here").code == rq::errc::non_finite);
   l.weight(0, 0) = std::numeric_limits<float>::quiet_NaN();

@@ -12,19 +12,6 @@ namespace {
 
 constexpr rq::adaround_options quick{.steps = 150, .rate = 0.08};
 
-template<class R>
-void keeps_the_laws(const R& r) {
-  const auto law = [&](const auto& codec, const auto& granularity) {
-    const char* broken = rq::testing::broken_reconstructor_law(r, codec, granularity);
-    INFO((broken != nullptr ? broken : ""));
-    CHECK(broken == nullptr);
-  };
-  law(rq::uniform{4}, rq::per_row{});
-  law(rq::uniform{2}, rq::per_tensor{});
-  law(rq::uniform{8, true}, rq::per_col{});
-  law(rq::uniform{3}, rq::per_group{8});
-}
-
 rq::relaxed_rounding small_problem(double lambda) {
   rq::relaxed_rounding p;
   p.weight = problem::normal(3, 7, 0.5, 1).cast<double>();
@@ -40,8 +27,8 @@ rq::relaxed_rounding small_problem(double lambda) {
 }  // namespace
 
 TEST_CASE("adaround keeps the laws of a reconstructor", "[reconstruct]") {
-  keeps_the_laws(rq::adaround<>{{}, quick});
-  keeps_the_laws(rq::adaround<rq::gptq>{{}, quick});
+  problem::keeps_the_laws(rq::adaround<>{{}, quick});
+  problem::keeps_the_laws(rq::adaround<rq::gptq>{{}, quick});
 }
 
 TEST_CASE("the gradient of relaxed_rounding is that of its loss", "[reconstruct]") {

@@ -41,24 +41,11 @@ void ends_where_nothing_moves(const C& codec, const G& granularity) {
   CHECK(r.report.damped_loss == Approx(problem::loss(r.weights, w, h, ridge)).epsilon(1e-9));
 }
 
-template<class R>
-void keeps_the_laws(const R& r) {
-  const auto law = [&](const auto& codec, const auto& granularity) {
-    const char* broken = rq::testing::broken_reconstructor_law(r, codec, granularity);
-    INFO((broken != nullptr ? broken : ""));
-    CHECK(broken == nullptr);
-  };
-  law(rq::uniform{4}, rq::per_row{});
-  law(rq::uniform{2}, rq::per_tensor{});
-  law(rq::uniform{8, true}, rq::per_col{});
-  law(rq::uniform{3}, rq::per_group{8});
-}
-
 }  // namespace
 
 TEST_CASE("coordinate_descent keeps the laws of a reconstructor", "[reconstruct]") {
-  keeps_the_laws(rq::coordinate_descent<>{});
-  keeps_the_laws(rq::coordinate_descent<rq::round_to_nearest>{{}, {0, 3}});
+  problem::keeps_the_laws(rq::coordinate_descent<>{});
+  problem::keeps_the_laws(rq::coordinate_descent<rq::round_to_nearest>{{}, {0, 3}});
 }
 
 TEST_CASE("coordinate_descent finds the nearest value of a logarithmic codec", "[reconstruct]") {

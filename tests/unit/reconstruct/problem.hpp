@@ -5,7 +5,9 @@
 
 #include <repquant/reconstruct/gptq.hpp>
 #include <repquant/reconstruct/gram_accumulator.hpp>
+#include <repquant/testing/host_laws.hpp>
 
+#include "catch.hpp"
 #include "oracle/samples.hpp"
 #include <algorithm>
 #include <vector>
@@ -72,6 +74,21 @@ inline double mean_live_diagonal(const rq::gram& h) {
     live += h.sum(j, j) > 0 ? 1 : 0;
   }
   return sum / live;
+}
+
+template<class R, class C, class G>
+void keeps_the_laws_for(const R& r, const C& codec, const G& granularity) {
+  const char* broken = rq::testing::broken_reconstructor_law(r, codec, granularity);
+  INFO((broken != nullptr ? broken : ""));
+  CHECK(broken == nullptr);
+}
+/// Uniform codes of every granularity.
+template<class R>
+void keeps_the_laws(const R& r) {
+  keeps_the_laws_for(r, rq::uniform{4}, rq::per_row{});
+  keeps_the_laws_for(r, rq::uniform{2}, rq::per_tensor{});
+  keeps_the_laws_for(r, rq::uniform{8, true}, rq::per_col{});
+  keeps_the_laws_for(r, rq::uniform{3}, rq::per_group{8});
 }
 
 }  // namespace problem

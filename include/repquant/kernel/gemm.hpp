@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: MIT
+/// Exact integer products of u8 codes, or int16 values, with packed weights:
+///
+///   sum_k (x[i][k] - x_zero)(w[j][k] - w_zero[j]) = sum_k x[i][k] p[j][k] + slope[j] sum_k x[i][k] +
+///   offset[j]
+///
+/// p is what pack_panels stored. Nothing saturates: the layout says how many products an int16 holds, int32
+/// sums wrap and are exact where the final value fits, and where it might not the wide form adds in int64.
+/// The same integers on every instruction set, however rows and panels are split among threads.
+#pragma once
+
+#include <repquant/core/config.hpp>
+#include <repquant/kernel/gemm_avx2.hpp>
+#include <repquant/kernel/gemm_avx512.hpp>
+#include <repquant/kernel/gemm_avx512_vnni.hpp>
+#include <repquant/kernel/gemm_avx_vnni.hpp>
+#include <repquant/kernel/gemm_neon.hpp>
+#include <repquant/kernel/gemm_neon_dotprod.hpp>
+#include <repquant/kernel/gemm_neon_i8mm.hpp>
+#include <repquant/kernel/gemm_scalar.hpp>
+#include <repquant/kernel/gemm_sse2.hpp>
+#include <repquant/kernel/gemm_sse4.hpp>
+#include <repquant/kernel/panel_layout.hpp>
+
+#include <algorithm>
+#include <concepts>
+#include <span>
+
+namespace repquant {
+
+namespace detail {
+
+template<instruction_set Set>
+struct kernels_of;
+template<>
+struct kernels_of<instruction_set::scalar> {
+  using type = gemm_scalar::kernels;
+};
+#if REPQUANT_X86_64
+template<>
+struct kernels_of<instruction_set::sse2> {
+  using type = gemm_sse2::kernels;
+};
+template<>
+struct kernels_of<instruction_set::sse4> {
+  using type = gemm_sse4::kernels;
+};
+template<>
+struct kernels_of<instruction_set::avx2> {
+  using type = gemm_avx2::kernels;
+};
+template<>
+struct kernels_of<instruction_set::avx_vnni> {
+  using type = gemm_avx_vnni::kernels;
+};
+template<>
+struct kernels_of<instruction_set::avx512> {
+  using type = gemm_avx512::kernels;
+};
+template<>
+struct kernels_of<instruction_set::avx512_vnni> {
+  using type = gemm_avx512_vnni::kernels;
+};
+#endif
+#if REPQUANT_AARCH64
+template<>
+struct kernels_of<instruction_set::neon> {
+  using type = gemm_neon::kernels;
+};
+#endif
+#if REPQUANT_NEON_DOTPROD
+template<>
+struct kernels_of<instruction_set::neon_dotprod> {
+  using type = gemm_neon_dotprod::kernels;
+};
+#endif
+#if REPQUANT_NEON_I8MM
+template<>
+struct kernels_of<instruction_set::neon_i8mm> {
+  using type = gemm_neon_i8mm::kernels;
+};
+#endif
+
+/// Rows that run together: their activations stay in the second-level cache while panels pass by.
+inline constexpr index gemm_rows = 64;
+/// The most sums of a tile.
+inline constexpr index gemm_tile_sums = 256;
+/// Places that int32 sums hold whatever the operands are: 255 * 255 * 2^15 and 2^15 * 255 * 248 are below
+/// 2^31.
+template<class Value>
+inline constexpr index gemm_places = sizeof(Value) == 1 ? 32768 : 248;
+
+}  // namespace detail
+
+/// Packed weights and what makes their sums those of zero points, and with groups, of scales.
+struct gemm_weights {
+  panel_layout layout;
+  const std::byte* panels = nullptr;     ///< [layout.bytes()], what pack_panels wrote
+  const std::int32_t* offset = nullptr;  ///< [panels x groups x width], or null: all zero
+  const std::int32_t* slope = nullptr;   ///< the same, or null: all common_slope
+  std::int32_t common_slope = 0;
+  const std::int64_t* wide_offset = nullptr;  ///< [panels x width], instead of offset: sums are int64
+  const std::int64_t* wide_slope = nullptr;   ///< with wide_offset
+  const float* scale = nullptr;               ///< [panels x groups x width], where layout.group > 0
+};
+
+/// Bytes of scratch that gemm needs, for any number of rows and any range of panels; to be aligned to 8.
+constexpr std::size_t gemm_scratch_bytes(const panel_layout& l) noexcept {
+  const index words = l.storage == panel_storage::pairs ? 2 * l.padded_k() : 0;
+  return static_cast<std::size_t>(detail::gemm_rows * (8 + (l.groups() + 1) / 2 * 8 + words));
+}
+
+namespace detail {
+
+/// sum x[i] for n values, modulo 2^64.
+template<class Value>
+inline std::int64_t row_sum(const Value* x, index n) noexcept {
+  std::int64_t sum = 0;
+  for (index first = 0; first < n; first += 4096) {
+    std::int32_t part = 0;
+    for (index i = first; i < std::min<index>(n, first + 4096); ++i) part += x[i];
+    sum += part;
+  }
+  return sum;
+}
+
+/// The rows of a block: as the tiles want them, and as they are.
+template<class Value>
+struct gemm_block {
+  tile_operands t;
+  index first = 0;  ///< number of the first row
+  index rows = 0;
+  const std::int64_t* wide_sums = nullptr;  ///< of each row, for wide weights
+
+  /// The block's operands for one tile.
+  [[nodiscard]] tile_operands at(const gemm_weights& w, index row, index panel) const noexcept {
+    const panel_layout& l = w.layout;
+    const index corrections = panel * l.groups() * l.width();
+    tile_operands o = t;
+    if (o.codes != nullptr) o.codes += row * t.stride;
+    if (o.words != nullptr) o.words += row * t.stride;
+    if (o.row_sums != nullptr) o.row_sums += row * t.groups;
+    if (w.offset != nullptr) o.offset = w.offset + corrections;
+    if (w.slope != nullptr) o.slope = w.slope + corrections;
+    if (w.scale != nullptr) o.scale = w.scale + corrections;
+    o.panel = w.panels + panel * l.panel_bytes();
+    o.panel_bytes = l.panel_bytes();
+    return o;
+  }
+};
+
+/// One tile in int64: the corrections, then the places in parts that int32 sums hold.
+template<class Value>
+inline void wide_tile(const gemm_weights& w, const gemm_block<Value>& block, tile_function tile,
+                      tile_operands t, index row, index row_count, index column, index columns,
+                      std::int64_t* sums) noexcept {
+  for (index i = 0; i < row_count * columns; ++i) {
+    const auto x = static_cast<std::uint64_t>(block.wide_sums[row + i / columns]);
+    const auto slope = static_cast<std::uint64_t>(w.wide_slope[column + i % columns]);
+    const auto offset = static_cast<std::uint64_t>(w.wide_offset[column + i % columns]);
+    sums[i] = static_cast<std::int64_t>(x * slope + offset);
+  }
+  const index eight_places = w.layout.panel_bytes() / (w.layout.padded_k() / 8);
+  for (index left = t.k; left > 0; left -= gemm_places<Value>) {
+    t.k = std::min(gemm_places<Value>, left);
+    tile(t);
+    for (index i = 0; i < row_count * columns; ++i) sums[i] += t.sums[i];
+    if (t.codes != nullptr) t.codes += gemm_places<Value>;
+    if (t.words != nullptr) t.words += gemm_places<Value>;
+    t.panel += gemm_places<Value> / 8 * eight_places;
+  }
+}
+
+/// All tiles of a block of rows.
+template<instruction_set Set, bool Grouped, class Value, class Epilogue>
+inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, index first_panel,
+                      index last_panel, Epilogue& epilogue) noexcept {
+  using K = typename kernels_of<Set>::type;
+  static_assert(K::width == panel_width(Set) && K::template rows<Grouped> * K::width <= gemm_tile_sums &&
+                4 * K::width <= gemm_tile_sums);
+  alignas(64) std::int32_t sums[static_cast<std::size_t>(gemm_tile_sums)];
+  alignas(64) float reals[static_cast<std::size_t>(gemm_tile_sums)];
+  const panel_layout& l = w.layout;
+  const auto run = [&](tile_function tile, index row, index row_count, index panel, index panels) {
+    const index column = panel * l.width();
+    const index columns = panels * l.width();
+    const index count = std::min(columns, l.n - column);
+    tile_operands t = block.at(w, row, panel);
+    t.sums = sums;
+    t.reals = reals;
+    const auto finish = [&](const auto* all) {
+      for (index r = 0; r < row_count; ++r) epilogue(block.first + row + r, column, all + r * columns, count);
+    };
+    if constexpr (Grouped) {
+      tile(t);
+      finish(static_cast<const float*>(reals));
+    } else if (w.wide_offset == nullptr) {
+      tile(t);
+      finish(static_cast<const std::int32_t*>(sums));
+    } else {
+      std::int64_t wide[static_cast<std::size_t>(gemm_tile_sums)];
+      wide_tile(w, block, tile, t, row, row_count, column, columns, wide);
+      finish(static_cast<const std::int64_t*>(wide));
+    }
+  };
+  constexpr index tile_rows = K::template rows<Grouped>;
+  const index full = block.rows / tile_rows * tile_rows;
+  if (full > 0) {
+    // panel by panel, so that a panel stays in the first-level cache while the rows pass by
+    const tile_function tile = K::template tile<Grouped>(l.storage, l.products, tile_rows, 1);
+    for (index panel = first_panel; panel < last_panel; ++panel) {
+      for (index row = 0; row < full; row += tile_rows) run(tile, row, tile_rows, panel, 1);
+    }
+  }
+  const index rest = block.rows - full;
+  if (rest == 0) return;
+  const index side_by_side = K::panels_for(rest);
+  const tile_function several = K::template tile<Grouped>(l.storage, l.products, rest, side_by_side);
+  const tile_function one = K::template tile<Grouped>(l.storage, l.products, rest, 1);
+  index panel = first_panel;
+  for (; last_panel - panel >= side_by_side; panel += side_by_side)
+    run(several, full, rest, panel, side_by_side);
+  for (; panel < last_panel; ++panel) run(one, full, rest, panel, 1);
+}
+
+/// All blocks of rows.
+template<instruction_set Set, bool Grouped, class Value, class Epilogue>
+inline void run_rows(const gemm_weights& w, const Value* x, index rows, index stride, index first_panel,
+                     index last_panel, std::span<std::byte> scratch, Epilogue& epilogue) noexcept {
+  const panel_layout& l = w.layout;
+  REPQUANT_ASSERT(l.set == Set && scratch.size() >= gemm_scratch_bytes(l));
+  REPQUANT_ASSERT(reinterpret_cast<std::uintptr_t>(scratch.data()) % 8 == 0);
+  auto* wide_sums = reinterpret_cast<std::int64_t*>(scratch.data());
+  auto* row_sums = reinterpret_cast<std::int32_t*>(wide_sums + gemm_rows);
+  auto* words = reinterpret_cast<std::int16_t*>(row_sums + gemm_rows * ((l.groups() + 1) / 2 * 2));
+  const bool wide = w.wide_offset != nullptr;
+  const bool needs_sums = w.slope != nullptr || w.common_slope != 0;
+  for (index first = 0; first < rows; first += gemm_rows) {
+    gemm_block<Value> block;
+    block.first = first;
+    block.rows = std::min(gemm_rows, rows - first);
+    block.wide_sums = wide_sums;
+    const Value* from = x + first * stride;
+    for (index r = 0; wide && r < block.rows; ++r) wide_sums[r] = row_sum(from + r * stride, l.k);
+    for (index r = 0; needs_sums && r < block.rows; ++r) {
+      for (index g = 0; g < l.groups(); ++g) {
+        const index begin = g * l.group;
+        const index count = l.group == 0 ? l.k : std::min(l.group, l.k - begin);
+        const auto sum = static_cast<std::uint32_t>(row_sum(from + r * stride + begin, count));
+        row_sums[r * l.groups() + g] = static_cast<std::int32_t>(
+            w.slope != nullptr ? sum : sum * static_cast<std::uint32_t>(w.common_slope));
+      }
+    }
+    block.t.k = l.k;
+    block.t.run = std::max<index>(1, l.products / 4);
+    block.t.stride = stride;
+    block.t.groups = l.groups();
+    block.t.group = l.group;
+    if (needs_sums) block.t.row_sums = row_sums;
+    if constexpr (std::same_as<Value, std::int16_t>) {
+      REPQUANT_ASSERT(l.storage == panel_storage::pairs);
+      block.t.words = from;
+    } else if (l.storage == panel_storage::pairs) {
+      for (index r = 0; r < block.rows; ++r) {
+        std::copy(from + r * stride, from + r * stride + l.k, words + r * l.padded_k());
+      }
+      block.t.words = words;
+      block.t.stride = l.padded_k();
+    } else {
+      block.t.codes = from;
+    }
+    run_block<Set, Grouped>(w, block, first_panel, last_panel, epilogue);
+  }
+}
+
+}  // namespace detail
+
+/// What gemm multiplies: u8 codes, or int16 values, which weights in pairs take.
+template<class T>
+concept GemmValue = std::same_as<T, std::uint8_t> || std::same_as<T, std::int16_t>;
+
+/// Calls epilogue(row, column, sums, count) for pieces of rows that together are the sums of all rows and of
+/// the outputs of panels [first_panel, last_panel). `sums` is const std::int32_t*, or const std::int64_t*
+/// where the weights are wide; it may be read until the call returns.
+///
+/// Shapes    x [rows x k] with `stride` between rows, nothing outside is read
+/// Requires  w.layout.set == Set, no groups; codes of x within the bits that the layout was chosen for;
+/// scratch
+///           of gemm_scratch_bytes(w.layout) bytes, aligned to 8, for this call alone; int32: final sums fit;
+///           wide: |weight - shift| <= 255
+/// Cost      rows k n multiply-adds
+template<instruction_set Set, GemmValue Value, class Epilogue>
+inline void gemm(const gemm_weights& w, const Value* x, index rows, index stride, index first_panel,
+                 index last_panel, std::span<std::byte> scratch, Epilogue&& epilogue) noexcept {
+  REPQUANT_ASSERT(w.layout.group == 0);
+  detail::run_rows<Set, false>(w, x, rows, stride, first_panel, last_panel, scratch, epilogue);
+}
+
+/// The same for weights with groups, whose exact int32 sums are scaled and added up in order, each step
+/// rounded once: total = total + float(sum of the group) scale. `sums` is const float*.
+///
+/// Requires  as gemm, but w.layout.group > 0
+/// Precision the same bits on every instruction set
+template<instruction_set Set, GemmValue Value, class Epilogue>
+inline void gemm_groups(const gemm_weights& w, const Value* x, index rows, index stride, index first_panel,
+                        index last_panel, std::span<std::byte> scratch, Epilogue&& epilogue) noexcept {
+  REPQUANT_ASSERT(w.layout.group > 0 && w.scale != nullptr);
+  detail::run_rows<Set, true>(w, x, rows, stride, first_panel, last_panel, scratch, epilogue);
+}
+
+}  // namespace repquant

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+/// What one call of a product kernel works on: a few rows of codes and a few panels of packed weights.
+#pragma once
+
+#include <repquant/core/shape.hpp>
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+namespace repquant {
+
+/// How a panel holds its weights. The numbers are part of packed weights: never reused.
+enum class panel_storage : std::uint8_t {
+  pairs = 0,    ///< int16, [k / 2][width][2]
+  bytes = 1,    ///< int8, [k / 4][width][4]
+  nibbles = 2,  ///< 0 .. 15, [k / 8][width][4]: a byte holds places k and k + 4
+};
+
+namespace detail {
+
+/// Operands of a tile; what is not used is null.
+struct tile_operands {
+  const std::uint8_t* codes = nullptr;   ///< rows of activations, u8: for bytes and nibbles
+  const std::int16_t* words = nullptr;   ///< rows of activations, int16: for pairs
+  index stride = 0;                      ///< values from one row to the next
+  index k = 0;                           ///< values in a row
+  const std::byte* panel = nullptr;      ///< first panel
+  index panel_bytes = 0;                 ///< from one panel to the next
+  index run = 1;                         ///< how many 8 places an int16 sum holds
+  index groups = 1;                      ///< groups of places in a row
+  index group = 0;                       ///< with groups: places in one
+  const std::int32_t* offset = nullptr;  ///< [panels x groups x width], start of each sum
+  const std::int32_t* slope =
+      nullptr;  ///< the same, times row_sums onto the start; null: row_sums as they are
+  const std::int32_t* row_sums = nullptr;  ///< [rows x groups]
+  const float* scale = nullptr;            ///< [panels x groups x width], with groups
+  std::int32_t* sums = nullptr;            ///< [rows x (panels * width)], contiguous
+  float* reals = nullptr;                  ///< the same, with groups
+};
+
+/// Rows and panels that one call multiplies.
+using tile_function = void (*)(const tile_operands&) noexcept;
+
+}  // namespace detail
+}  // namespace repquant
