@@ -40,7 +40,7 @@ inline void attend(const attention_head& h, const attention_operands& x, std::sp
   const auto parts_of_keys = parts.take<std::int64_t>(h.keys);
   const auto even_scale = parts.take<float>(dim);
   const auto odd_scale = parts.take<float>(dim);
-  const auto probabilities = parts.take<float>(h.keys);
+  const auto probabilities = parts.take<float>(probability_scratch(h.keys));
   const auto codes = parts.take<std::uint8_t>(block * h.keys);
 
   const auto center_row = [dim, width, dim_stride](const std::uint8_t* row, auto zero, std::int16_t* to) {

@@ -178,7 +178,7 @@ inline index most_keys(const attention_head& h) noexcept {
          workspace_bytes_of<std::int64_t>(block * keys) +
          2 * workspace_bytes_of<std::int64_t>(block * head_dim) + workspace_bytes_of<std::int16_t>(head_dim) +
          workspace_bytes_of<std::int32_t>(head_dim) + workspace_bytes_of<std::int64_t>(keys) +
-         2 * workspace_bytes_of<float>(head_dim) + workspace_bytes_of<float>(keys) +
+         2 * workspace_bytes_of<float>(head_dim) + workspace_bytes_of<float>(probability_scratch(keys)) +
          workspace_bytes_of<std::uint8_t>(block * keys);
 }
 

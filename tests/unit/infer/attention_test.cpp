@@ -102,7 +102,7 @@ outcome simulate(const fixture& f) {
       }
       sums[static_cast<std::size_t>(j)] = static_cast<double>(sum);
     }
-    std::vector<float> p(sums.size());
+    std::vector<float> p(static_cast<std::size_t>(rq::probability_scratch(h.keys)));
     const std::span<std::uint8_t> row(r.codes.data() + i * h.keys, sums.size());
     rq::probability_row<rq::scalar_arch, double>(code, sums, h.score_multiplier, visible, p, row);
     std::vector<double> part[2];
