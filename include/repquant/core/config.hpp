@@ -51,6 +51,18 @@
 #define REPQUANT_AARCH64 0
 #endif
 
+/// 1 where the compiler offers dot products of bytes on AArch64: clang hides them without the flag.
+#if defined(__aarch64__) && (!defined(__clang__) || defined(__ARM_FEATURE_DOTPROD))
+#define REPQUANT_NEON_DOTPROD 1
+#else
+#define REPQUANT_NEON_DOTPROD 0
+#endif
+#if defined(__aarch64__) && (!defined(__clang__) || defined(__ARM_FEATURE_MATMUL_INT8))
+#define REPQUANT_NEON_I8MM 1
+#else
+#define REPQUANT_NEON_I8MM 0
+#endif
+
 /// Functions between the two, templates and lambdas included, may use the named instruction sets without any
 /// flag, and only they: REPQUANT_TARGET_BEGIN("avx2") ... REPQUANT_TARGET_END. Nothing is included between
 /// them that may be included elsewhere too. A caller of these functions has made sure that the CPU has the

@@ -16,7 +16,6 @@ struct registers {
   static constexpr int rows = 4;  // 8 sums, 2 weights, activations, ones and a product fit 16 registers
   static constexpr bool has_bytes = true;
   static constexpr bool exact_dot = false;
-  static constexpr bool unsigned_bytes = false;
 
   using wide = __m256i;
   using narrow = __m256i;
@@ -49,7 +48,7 @@ struct registers {
   static __m256i low_nibbles(__m256i v) noexcept { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
   static __m256i high_nibbles(__m256i v) noexcept { return low_nibbles(_mm256_srli_epi16(v, 4)); }
   static __m256i first_of(__m256i v) noexcept { return _mm256_and_si256(v, _mm256_set1_epi16(255)); }
-  static __m256i second_of(__m256i v) noexcept { return _mm256_andnot_si256(_mm256_set1_epi16(255), v); }
+  static __m256i second_of(__m256i v) noexcept { return _mm256_and_si256(v, _mm256_set1_epi16(-256)); }
   static narrow start(int v) noexcept { return _mm256_set1_epi16(static_cast<std::int16_t>(v)); }
   static narrow multiply_bytes(__m256i x, __m256i w) noexcept { return _mm256_maddubs_epi16(x, w); }
   static narrow add_narrow(narrow a, narrow b) noexcept {
