@@ -13,19 +13,6 @@ namespace repquant {
 
 namespace detail {
 
-/// The instruction set whose products an architecture's attention uses.
-template<class Arch>
-inline constexpr instruction_set attention_set = [] {
-  constexpr instruction_set widest = instruction_set_of<Arch>;
-  if constexpr (requires { typename kernels_of<widest>::type; }) {
-    return widest;
-  } else if constexpr (compiled_for::avx2 && !std::same_as<Arch, scalar_arch>) {
-    return instruction_set::avx2;
-  } else {
-    return instruction_set::scalar;
-  }
-}();
-
 /// out[j] = -sum_d q_zero[d] k'[j][d], k' the packed keys: what makes scores of q those of q - q_zero.
 template<instruction_set Set>
 inline void key_offsets(const attention_head& h, const attention_operands& x, const gemm_weights& keys,
@@ -78,7 +65,7 @@ inline void value_corrections(const attention_head& h, const attention_operands&
 template<class Arch = default_arch>
 [[nodiscard]] inline packed_keys_values pack_keys_values(const attention_head& h, const attention_operands& x,
                                                          std::span<std::byte> memory) noexcept {
-  constexpr instruction_set set = detail::attention_set<Arch>;
+  constexpr instruction_set set = instruction_set_of<Arch>;
   workspace_parts parts(memory);
   packed_keys_values p;
   p.keys = detail::key_layout(set, h.keys, h.head_dim, h.code_bits);
@@ -104,7 +91,7 @@ template<class Arch = default_arch>
 template<class Arch = default_arch, class Sink = no_probability_sink>
 inline void attend(const attention_head& h, const attention_operands& x, const packed_keys_values& packed,
                    std::span<std::byte> scratch, Sink&& sink = Sink{}) noexcept {
-  constexpr instruction_set set = detail::attention_set<Arch>;
+  constexpr instruction_set set = instruction_set_of<Arch>;
   const detail::attention_forms f = detail::forms_of(h);
   const index dim = h.head_dim;
   const index block = std::min(h.queries, detail::attention_block);

@@ -205,11 +205,13 @@ inline void gemm_block(const gemm_weights& w, tile_operands from, index first_ro
 ///
 /// Shapes    x [rows x w.summed_places()] with `stride` between rows, no byte outside is read
 /// Requires  w.layout.set == Set; codes of x within the bits that the layout was chosen for; scratch of
-///           gemm_scratch_bytes(w.layout) bytes, aligned to 2, for this call alone; int32: final sums fit
+///           gemm_scratch_bytes(w.layout) bytes, aligned to 2, for this call alone; int32: final sums fit;
+///           x_sums null, or the sums of the rows of x where the caller has them
 /// Cost      rows k n multiply-adds
 template<instruction_set Set, class Epilogue>
 inline void gemm(const gemm_weights& w, const std::uint8_t* x, index rows, index stride, index first_panel,
-                 index last_panel, std::span<std::byte> scratch, Epilogue&& epilogue) noexcept {
+                 index last_panel, std::span<std::byte> scratch, Epilogue&& epilogue,
+                 const std::int32_t* x_sums = nullptr) noexcept {
   const panel_layout& l = w.layout;
   REPQUANT_ASSERT(l.set == Set && scratch.size() >= gemm_scratch_bytes(l));
   const bool pairs = l.storage == panel_storage::pairs;
@@ -225,7 +227,7 @@ inline void gemm(const gemm_weights& w, const std::uint8_t* x, index rows, index
     t.codes = block;
     t.stride = stride;
     for (index r = 0; needs_sums && r < count; ++r) {
-      wide_row_sums[r] = detail::row_sum(block + r * stride, t.k);
+      wide_row_sums[r] = x_sums != nullptr ? x_sums[row + r] : detail::row_sum(block + r * stride, t.k);
       row_sums[r] = static_cast<std::int32_t>(static_cast<std::uint32_t>(wide_row_sums[r]));
     }
     if (pairs) {

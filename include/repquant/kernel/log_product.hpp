@@ -40,7 +40,7 @@ constexpr bool log_product_fits(const logarithmic<Steps>& c, index k, std::int64
 constexpr std::size_t log_product_scratch(index m, index keys) noexcept {
   const index width = (keys + power_block - 1) / power_block * power_block;
   // rows of bytes, their sums, and what a product of int16 asks for
-  return static_cast<std::size_t>(m * width + m * width / power_block * 4 + detail::gemm_rows * 2 * width + 64);
+  return static_cast<std::size_t>(m * width + m * (width / power_block + 1) * 4 + detail::gemm_rows * 2 * width + 64);
 }
 
 namespace detail {
@@ -89,8 +89,9 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
   const index width = blocks * power_block;
   REPQUANT_ASSERT(scratch.size() >= log_product_scratch(m, k));
   auto* const sums_of_blocks = reinterpret_cast<std::int32_t*>(scratch.data());
-  auto* const rows = reinterpret_cast<std::uint8_t*>(scratch.data() + m * blocks * 4);
-  const std::span<std::byte> rest = scratch.subspan(static_cast<std::size_t>(m * (blocks * 4 + width)) / 2 * 2);
+  auto* const sums_of_rows = sums_of_blocks + m * blocks;
+  auto* const rows = reinterpret_cast<std::uint8_t*>(sums_of_rows + m);
+  const std::span<std::byte> rest = scratch.subspan(static_cast<std::size_t>(m * (blocks * 4 + 4 + width)));
   for (int parity = 0; parity < Steps; ++parity) {
     Sum* const sums = parity == 0 ? even : odd;
     int before = -1;  // the last shift of the bands so far
@@ -100,7 +101,9 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
       for (index i = 0; i < m; ++i) {
         const index n = std::min(visible(i), k);
         std::fill(sums_of_blocks + i * blocks, sums_of_blocks + (i + 1) * blocks, 0);
-        any |= power_row<Arch>(table, codes + i * code_stride, n, rows + i * width, sums_of_blocks + i * blocks);
+        sums_of_rows[i] =
+            power_row<Arch>(table, codes + i * code_stride, n, rows + i * width, sums_of_blocks + i * blocks);
+        any |= sums_of_rows[i];
         std::fill(rows + i * width + (n + power_block - 1) / power_block * power_block, rows + (i + 1) * width,
                   std::uint8_t{0});
       }
@@ -124,7 +127,8 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
                   } else {
                     for (index j = 0; j < count; ++j) to[j] = to[j] * times + static_cast<Sum>(band_sums[j]);
                   }
-                });
+                },
+                sums_of_rows);
     }
   }
 }
