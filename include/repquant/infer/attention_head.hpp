@@ -6,9 +6,8 @@
 #include <repquant/core/failure.hpp>
 #include <repquant/infer/probability.hpp>
 #include <repquant/infer/workspace.hpp>
-#include <repquant/kernel/center.hpp>
+#include <repquant/kernel/exact_range.hpp>
 #include <repquant/kernel/log_product.hpp>
-#include <repquant/kernel/product.hpp>
 
 #include <algorithm>
 #include <limits>
@@ -70,8 +69,8 @@ struct no_probability_sink {
 
 namespace detail {
 
-/// Queries that run together: enough for the tiles of gemm.hpp, few enough that their scores, exponentials and
-/// codes stay in the first-level cache.
+/// Queries that run together: enough for the tiles of gemm.hpp, few enough that their scores, exponentials
+/// and codes stay in the first-level cache.
 inline constexpr index attention_block = 16;
 
 /// The largest magnitude of a probability operand: a power of two, or a centred uniform code.
@@ -87,8 +86,8 @@ inline std::int64_t largest_probability(const probability_code& code) noexcept {
 
 /// Which arithmetic the ranges of a head prove, and the layouts of its packed keys and values.
 ///
-/// Scores are made without what all keys of a query have in common: a softmax sees differences only, and they are
-/// the same integers. So neither k_zero nor the query's own part of it matters, and
+/// Scores are made without what all keys of a query have in common: a softmax sees differences only, and they
+/// are the same integers. So neither k_zero nor the query's own part of it matters, and
 ///
 ///   S'[j] = sum_d (q[d] - q_zero[d])(k[j][d] - shift),  |S'| <= sum_d max|q - q_zero| 2^(b-1)
 struct attention_forms {
@@ -174,24 +173,25 @@ inline index most_keys(const attention_head& h) noexcept {
 /// Bytes that pack_keys_values needs, on any architecture.
 [[nodiscard]] constexpr std::size_t packed_keys_values_size(index keys, index head_dim) noexcept {
   // at most int16, in panels of at most 32
-  return workspace_alignment + 2 * workspace_bytes_of<std::int16_t>(padded_scores(keys) * padded_scores(head_dim));
+  return workspace_alignment +
+         2 * workspace_bytes_of<std::int16_t>(padded_scores(keys) * padded_scores(head_dim));
 }
 
-/// Bytes of scratch that a head of this size needs, on any architecture; more queries than a block of them need no
-/// more. It includes packed_keys_values_size.
+/// Bytes of scratch that a head of this size needs, on any architecture; more queries than a block of them
+/// need no more. It includes packed_keys_values_size.
 [[nodiscard]] constexpr std::size_t attention_scratch_size(index queries, index keys,
                                                            index head_dim) noexcept {
   const index block = std::min(queries, detail::attention_block);
   const index dim = padded_scores(head_dim);
   const index row = padded_scores(keys);
   return workspace_alignment + packed_keys_values_size(keys, head_dim) +
-         workspace_bytes_of<std::int64_t>(block * row) +                   // scores
+         workspace_bytes_of<std::int64_t>(block * row) +  // scores
          workspace_bytes_of<float>(std::max(block * row, probability_scratch(keys))) +
-         workspace_bytes_of<std::uint8_t>(block * row) +                   // codes
-         2 * workspace_bytes_of<std::int64_t>(block * dim) +               // value sums
-         workspace_bytes_of<std::int64_t>(row) +                           // parts of keys
-         2 * workspace_bytes_of<std::int64_t>(dim) +                       // parts of values
-         workspace_bytes_of<std::uint8_t>(dim) +                           // zero points of queries
+         workspace_bytes_of<std::uint8_t>(block * row) +      // codes
+         2 * workspace_bytes_of<std::int64_t>(block * dim) +  // value sums
+         workspace_bytes_of<std::int64_t>(row) +              // parts of keys
+         2 * workspace_bytes_of<std::int64_t>(dim) +          // parts of values
+         workspace_bytes_of<std::uint8_t>(dim) +              // zero points of queries
          2 * workspace_bytes_of<float>(head_dim) +
          workspace_bytes_of<std::byte>(static_cast<index>(log_product_scratch(block, keys))) +
          workspace_bytes_of<std::int16_t>(detail::gemm_rows * std::max(dim, row));
