@@ -17,14 +17,14 @@ namespace repquant {
 /// The numbers of one head.
 ///
 ///   S[i][j]   = sum_d (q[i][d] - q_zero[d])(k[j][d] - k_zero)               exact
-///   P[i]      = encode(softmax(float(S[i]) score_multiplier))               over the visible keys
+///   P[i]      = encode(softmax(S[i] score_multiplier))                      over the visible keys
 ///   out[i][d] = sum_j P[i][j] (v[j][d] - v_zero[d]), exact, then value_row  (probability.hpp)
 ///
 /// Columns of q and k may have scales of their own as long as the product s_q[d] s_k[d] is the same for all
 /// columns of the head; that product and the softmax scale make score_multiplier. Keys may have a zero point
 /// of their own per column, and yet there is one k_zero, which may be any integer: another vector subtracted
-/// from all keys changes all scores of a query by the same number, which the softmax takes out again. (In
-/// real arithmetic; S is rounded to float, so a k_zero amid the codes, which keeps |S| small, is best.)
+/// from all keys changes all scores of a query by the same number, which the softmax takes out again,
+/// exactly: it sees differences of S only.
 ///
 /// Units  score_multiplier = s_q s_k times the softmax scale; value_scale = s_v; strides in values
 struct attention_head {
@@ -147,8 +147,9 @@ inline index most_keys(const attention_head& h) noexcept {
 }
 
 /// Nothing, or why this head cannot run: a size below 1, a number of columns that are not head_dim, bits out
-/// of range, a depth that the codec does not have, or sums that even int64 cannot be proved to hold
-/// (too_large; got and want are the largest sum_d |q - q_zero|, or the keys).
+/// of range, a depth that the codec does not have, a score multiplier that is negative or not finite (got
+/// -1), or sums that even int64 cannot be proved to hold (too_large; got and want are the largest sum_d |q -
+/// q_zero|, or the keys).
 [[nodiscard]] inline failure check(const attention_head& h, std::string_view place) noexcept {
   if (h.queries < 1 || h.keys < 1 || h.head_dim < 1) {
     return {errc::empty, place, std::min({h.queries, h.keys, h.head_dim}), 1};
@@ -162,6 +163,7 @@ inline index most_keys(const attention_head& h) noexcept {
   if (h.probability.depth < 0 || h.probability.depth > 30) {
     return {errc::bad_option, place, h.probability.depth, 30};
   }
+  if (!steps_of(h.score_multiplier).ordered) return {errc::bad_option, place, -1, 0};
   if (h.head_dim > detail::gemm_places) return {errc::too_large, place, h.head_dim, detail::gemm_places};
   const detail::attention_forms f = detail::forms_of(h);
   constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
