@@ -64,7 +64,8 @@ void values(benchmark::State& state, C codec, bool softmax) {
   for (auto _ : state) {
     for (rq::index h = 0; h < heads; ++h) {
       rq::pack_panels(layout, {v.data() + h * tokens * width, 1, width}, panels.data());
-      rq::gemm_weights w{layout, panels.data(), slope.data()};
+      rq::gemm_weights w{layout, panels.data()};
+      w.slope = slope.data();
       for (rq::index i = 0; i < tokens; i += block) {
         const rq::index row = h * tokens + i;
         rq::log_product<set, Arch>(

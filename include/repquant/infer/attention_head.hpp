@@ -164,7 +164,9 @@ inline index most_keys(const attention_head& h) noexcept {
     return {errc::bad_option, place, h.probability.depth, 30};
   }
   if (!steps_of(h.score_multiplier).ordered) return {errc::bad_option, place, -1, 0};
-  if (h.head_dim > detail::gemm_places) return {errc::too_large, place, h.head_dim, detail::gemm_places};
+  if (constexpr index most = detail::gemm_places<std::uint8_t>; h.head_dim > most) {
+    return {errc::too_large, place, h.head_dim, most};
+  }
   const detail::attention_forms f = detail::forms_of(h);
   constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
   if (f.sum_q > most / f.far_k) return {errc::too_large, place, f.sum_q, most / f.far_k};
@@ -196,7 +198,7 @@ inline index most_keys(const attention_head& h) noexcept {
          workspace_bytes_of<std::uint8_t>(dim) +              // zero points of queries
          2 * workspace_bytes_of<float>(head_dim) +
          workspace_bytes_of<std::byte>(static_cast<index>(log_product_scratch(block, keys))) +
-         workspace_bytes_of<std::int16_t>(detail::gemm_rows * std::max(dim, row));
+         workspace_bytes_of<std::int16_t>(detail::gemm_rows * (8 + std::max(dim, row)));
 }
 
 }  // namespace repquant

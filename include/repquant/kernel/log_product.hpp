@@ -35,11 +35,11 @@ constexpr bool log_product_fits(const logarithmic<Steps>& c, index k, std::int64
   return log_bands_fit(k, max_v) && (max_v == 0 || k <= (0x7FFFFFFFLL >> largest_shift(c)) / max_v);
 }
 
-/// Bytes of scratch that log_product needs for m rows.
+/// Bytes of scratch that log_product needs for m rows; to be aligned to 8.
 constexpr std::size_t log_product_scratch(index m, index keys) noexcept {
   const index width = (keys + power_block - 1) / power_block * power_block;
-  // rows of bytes, their sums, and what a product of int16 asks for
-  return static_cast<std::size_t>(m * width + 4 * m + detail::gemm_rows * 2 * width + 64);
+  // the sums of the rows, the rows, and what gemm asks for: at most int16 rows and two sums for each of them
+  return static_cast<std::size_t>((m + 1) / 2 * 8 + m * width + detail::gemm_rows * (2 * width + 16));
 }
 
 namespace detail {
@@ -101,8 +101,8 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
   const index width = blocks * power_block;
   REPQUANT_ASSERT(scratch.size() >= log_product_scratch(m, k));
   auto* const row_sums = reinterpret_cast<std::int32_t*>(scratch.data());
-  auto* const rows = reinterpret_cast<std::uint8_t*>(row_sums + m);
-  const std::span<std::byte> rest = scratch.subspan(static_cast<std::size_t>(m * (4 + width)));
+  auto* const rows = reinterpret_cast<std::uint8_t*>(row_sums + (m + 1) / 2 * 2);
+  const std::span<std::byte> rest = scratch.subspan(static_cast<std::size_t>((m + 1) / 2 * 8 + m * width));
   for (int parity = 0; parity < Steps; ++parity) {
     Sum* const sums = parity == 0 ? even : odd;
     int before = -1;  // the last shift of the bands so far
