@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /// What one attention head on codes is given, and what can be said before it runs: which arithmetic its
-/// ranges prove, and how much scratch it needs.
+/// ranges prove.
 #pragma once
 
 #include <repquant/core/failure.hpp>
 #include <repquant/infer/probability.hpp>
-#include <repquant/infer/workspace.hpp>
+#include <repquant/kernel/exact_range.hpp>
+#include <repquant/kernel/log_product.hpp>
 
 #include <algorithm>
 #include <limits>
@@ -15,14 +16,14 @@ namespace repquant {
 /// The numbers of one head.
 ///
 ///   S[i][j]   = sum_d (q[i][d] - q_zero[d])(k[j][d] - k_zero)               exact
-///   P[i]      = encode(softmax(float(S[i]) score_multiplier))               over the visible keys
+///   P[i]      = encode(softmax(S[i] score_multiplier))                      over the visible keys
 ///   out[i][d] = sum_j P[i][j] (v[j][d] - v_zero[d]), exact, then value_row  (probability.hpp)
 ///
 /// Columns of q and k may have scales of their own as long as the product s_q[d] s_k[d] is the same for all
 /// columns of the head; that product and the softmax scale make score_multiplier. Keys may have a zero point
 /// of their own per column, and yet there is one k_zero, which may be any integer: another vector subtracted
-/// from all keys changes all scores of a query by the same number, which the softmax takes out again. (In
-/// real arithmetic; S is rounded to float, so a k_zero amid the codes, which keeps |S| small, is best.)
+/// from all keys changes all scores of a query by the same number, which the softmax takes out again,
+/// exactly: it sees differences of S only.
 ///
 /// Units  score_multiplier = s_q s_k times the softmax scale; value_scale = s_v; strides in values
 struct attention_head {
@@ -67,8 +68,9 @@ struct no_probability_sink {
 
 namespace detail {
 
-/// Queries that run together: enough for the tiles of product.hpp, few enough for the first-level cache.
-inline constexpr index attention_block = 8;
+/// Queries that run together: enough for the tiles of gemm.hpp, few enough that their scores, exponentials
+/// and codes stay in the first-level cache.
+inline constexpr index attention_block = 16;
 
 /// The largest magnitude of a probability operand: a power of two, or a centred uniform code.
 inline std::int64_t largest_probability(const probability_code& code) noexcept {
@@ -81,57 +83,37 @@ inline std::int64_t largest_probability(const probability_code& code) noexcept {
   });
 }
 
-/// The code nearest to a zero point.
-inline std::int32_t nearest_code(const attention_head& h, std::int32_t zero) noexcept {
-  return std::clamp(zero, 0, (1 << h.code_bits) - 1);
-}
-
-/// Which arithmetic the ranges of a head prove. Where int32 does not hold the sums because of zero points
-/// beyond the codes, the operands are centred on the nearest codes, and what that leaves out is added in
-/// int64 (attention_sums.hpp): the cost of a wide zero point is that of a pass over the keys, not of the
-/// products.
+/// Which arithmetic the ranges of a head prove.
+///
+/// Scores are made without what all keys of a query have in common: a softmax sees differences only, and they
+/// are the same integers. So neither k_zero nor the query's own part of it matters, and
+///
+///   S'[j] = sum_d (q[d] - q_zero[d])(k[j][d] - shift),  |S'| <= sum_d max|q - q_zero| 2^(b-1)
 struct attention_forms {
-  bool score_fits = false;       ///< score sums fit int32
-  bool value_fits = false;       ///< value sums fit int32
-  bool score_near = false;       ///< q and k are centred on the codes nearest to their zero points
-  bool value_near = false;       ///< v is
-  bool value_by_product = true;  ///< false: a zero point of uniform probabilities that no int16 holds
-  std::int64_t max_q = 0, max_k = 0, max_v = 0, max_p = 0;  ///< largest magnitudes of operands, as centred
-  std::int64_t sum_q = 0;                                   ///< largest sum_d |q[d] - q_zero[d]|
-  std::int64_t far_k = 0, far_v = 0;                        ///< largest |k - k_zero| and |v[d] - v_zero[d]|
+  bool score_wide = false;  ///< score sums are int64
+  bool bands_wide = false;  ///< so are the value sums of a band of powers, or of uniform codes
+  bool value_wide = false;  ///< so are the joined value sums
+  bool plain = false;       ///< uniform codes of which masked keys have weight: values by plain loops
+  std::int64_t max_p = 0;   ///< largest magnitude of a probability operand
+  std::int64_t sum_q = 0;   ///< largest sum_d |q[d] - q_zero[d]|
+  std::int64_t far_k = 0;   ///< largest |k - k_zero|
+  std::int64_t far_v = 0;   ///< largest |v[d] - v_zero[d]|
 };
 inline attention_forms forms_of(const attention_head& h) noexcept {
   const int levels = 1 << h.code_bits;
-  const bool log = h.probability.kind != probability_kind::as_uniform;
-  const auto beyond = [&h](std::int32_t zero) { return zero != nearest_code(h, zero); };
   attention_forms f;
-  bool score_beyond = beyond(h.k_zero);
-  bool score_int16 = center_fits(h.k_zero);
-  for (std::int32_t zero : h.q_zero) {
-    const std::int64_t largest = center_largest(zero, levels);
-    f.max_q = std::max(f.max_q, largest);
-    f.sum_q += largest;
-    score_beyond = score_beyond || beyond(zero);
-    score_int16 = score_int16 && center_fits(zero);
-  }
-  bool value_beyond = false;
-  bool value_int16 = true;
-  for (std::int32_t zero : h.v_zero) {
-    f.far_v = std::max(f.far_v, center_largest(zero, levels));
-    value_beyond = value_beyond || beyond(zero);
-    value_int16 = value_int16 && center_fits(zero);
-  }
+  for (std::int32_t zero : h.q_zero) f.sum_q += center_largest(zero, levels);
+  for (std::int32_t zero : h.v_zero) f.far_v = std::max(f.far_v, center_largest(zero, levels));
   f.far_k = center_largest(h.k_zero, levels);
   f.max_p = largest_probability(h.probability);
-  f.value_by_product = log || center_fits(h.probability.zero_point);
-  f.score_fits = score_int16 && f.sum_q <= 0x7FFFFFFF / f.far_k;
-  f.value_fits = f.value_by_product && value_int16 && product_fits(h.keys, f.max_p, f.far_v) &&
-                 (!log || f.max_p <= 1 << 14);
-  f.score_near = !f.score_fits && score_beyond;
-  f.value_near = f.value_by_product && !f.value_fits && value_beyond;
-  if (f.score_near) f.max_q = levels - 1;
-  f.max_k = f.score_near ? levels - 1 : f.far_k;
-  f.max_v = f.value_near ? levels - 1 : f.far_v;
+  f.score_wide = f.sum_q > ((1 << 30) - 1) / levels;
+  if (h.probability.kind == probability_kind::as_uniform) {
+    f.bands_wide = f.value_wide = !product_fits(h.keys, f.max_p, f.far_v);
+    f.plain = h.probability.masked() != h.probability.zero_point;
+  } else {
+    f.bands_wide = !log_bands_fit(h.keys, f.far_v);
+    f.value_wide = f.bands_wide || !product_fits(h.keys, f.max_p, f.far_v);
+  }
   return f;
 }
 
@@ -145,8 +127,9 @@ inline index most_keys(const attention_head& h) noexcept {
 }
 
 /// Nothing, or why this head cannot run: a size below 1, a number of columns that are not head_dim, bits out
-/// of range, a depth that the codec does not have, or sums that even int64 cannot be proved to hold
-/// (too_large; got and want are the largest sum_d |q - q_zero|, or the keys).
+/// of range, a depth that the codec does not have, a score multiplier that is negative or not finite (got
+/// -1), or sums that even int64 cannot be proved to hold (too_large; got and want are the largest sum_d |q -
+/// q_zero|, or the keys).
 [[nodiscard]] inline failure check(const attention_head& h, std::string_view place) noexcept {
   if (h.queries < 1 || h.keys < 1 || h.head_dim < 1) {
     return {errc::empty, place, std::min({h.queries, h.keys, h.head_dim}), 1};
@@ -160,26 +143,15 @@ inline index most_keys(const attention_head& h) noexcept {
   if (h.probability.depth < 0 || h.probability.depth > 30) {
     return {errc::bad_option, place, h.probability.depth, 30};
   }
+  if (!steps_of(h.score_multiplier).ordered) return {errc::bad_option, place, -1, 0};
+  if (constexpr index most = detail::gemm_places<std::uint8_t>; h.head_dim > most) {
+    return {errc::too_large, place, h.head_dim, most};
+  }
   const detail::attention_forms f = detail::forms_of(h);
   constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
   if (f.sum_q > most / f.far_k) return {errc::too_large, place, f.sum_q, most / f.far_k};
   if (h.keys > most_keys(h)) return {errc::too_large, place, h.keys, most_keys(h)};
   return {};
-}
-
-/// Bytes of scratch that a head of this size needs; more queries than a block of them need no more.
-[[nodiscard]] constexpr std::size_t attention_scratch_size(index queries, index keys,
-                                                           index head_dim) noexcept {
-  const index block = std::min(queries, detail::attention_block);
-  return workspace_alignment + workspace_bytes_of<std::int16_t>(keys * padded_row(head_dim)) +
-         workspace_bytes_of<std::int16_t>(head_dim * padded_row(keys)) +
-         workspace_bytes_of<std::int16_t>(block * padded_row(head_dim)) +
-         workspace_bytes_of<std::int16_t>(block * padded_row(keys)) +
-         workspace_bytes_of<std::int64_t>(block * keys) +
-         2 * workspace_bytes_of<std::int64_t>(block * head_dim) + workspace_bytes_of<std::int16_t>(head_dim) +
-         workspace_bytes_of<std::int32_t>(head_dim) + workspace_bytes_of<std::int64_t>(keys) +
-         2 * workspace_bytes_of<float>(head_dim) + workspace_bytes_of<float>(keys) +
-         workspace_bytes_of<std::uint8_t>(block * keys);
 }
 
 }  // namespace repquant

@@ -102,6 +102,17 @@ struct gemm_weights {
   const std::int64_t* wide_offset = nullptr;  ///< [panels x width], instead of offset: sums are int64
   const std::int64_t* wide_slope = nullptr;   ///< with wide_offset
   const float* scale = nullptr;               ///< [panels x groups x width], where layout.group > 0
+  index places = 0;                           ///< without groups: only the first places are summed; 0: all
+
+  [[nodiscard]] constexpr index summed_places() const noexcept { return places > 0 ? places : layout.k; }
+};
+
+/// An epilogue that is none: the kernels store int32 sums where they belong, to[row][column].
+///
+/// Requires  rows of `to` hold whole panels, layout.padded_n() sums: those behind n are written too
+struct whole_panels {
+  std::int32_t* to = nullptr;
+  index stride = 0;
 };
 
 /// Bytes of scratch that gemm needs, for any number of rows and any range of panels; to be aligned to 8.
@@ -187,9 +198,18 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
     const index count = std::min(columns, l.n - column);
     tile_operands t = block.at(w, row, panel);
     t.sums = sums;
+    t.sum_stride = columns;
     t.reals = reals;
+    constexpr bool in_place = std::is_same_v<Epilogue, const whole_panels>;
+    if constexpr (in_place) {
+      t.sums = epilogue.to + (block.first + row) * epilogue.stride + column;
+      t.sum_stride = epilogue.stride;
+    }
     const auto finish = [&](const auto* all) {
-      for (index r = 0; r < row_count; ++r) epilogue(block.first + row + r, column, all + r * columns, count);
+      if constexpr (!in_place) {
+        for (index r = 0; r < row_count; ++r)
+          epilogue(block.first + row + r, column, all + r * columns, count);
+      }
     };
     if constexpr (Grouped) {
       tile(t);
@@ -226,8 +246,14 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
 /// All blocks of rows.
 template<instruction_set Set, bool Grouped, class Value, class Epilogue>
 inline void run_rows(const gemm_weights& w, const Value* x, index rows, index stride, index first_panel,
-                     index last_panel, std::span<std::byte> scratch, Epilogue& epilogue) noexcept {
+                     index last_panel, std::span<std::byte> scratch, const std::int32_t* x_sums,
+                     Epilogue& epilogue) noexcept {
   const panel_layout& l = w.layout;
+  const index k = w.summed_places();
+  REPQUANT_ASSERT(!(std::is_same_v<Epilogue, const whole_panels> && (Grouped || w.wide_offset != nullptr)));
+  const auto sum_of = [x_sums](const Value* from, index n, index row) {
+    return x_sums != nullptr ? std::int64_t{x_sums[row]} : row_sum(from, n);
+  };
   REPQUANT_ASSERT(l.set == Set && scratch.size() >= gemm_scratch_bytes(l));
   REPQUANT_ASSERT(reinterpret_cast<std::uintptr_t>(scratch.data()) % 8 == 0);
   auto* wide_sums = reinterpret_cast<std::int64_t*>(scratch.data());
@@ -241,17 +267,17 @@ inline void run_rows(const gemm_weights& w, const Value* x, index rows, index st
     block.rows = std::min(gemm_rows, rows - first);
     block.wide_sums = wide_sums;
     const Value* from = x + first * stride;
-    for (index r = 0; wide && r < block.rows; ++r) wide_sums[r] = row_sum(from + r * stride, l.k);
+    for (index r = 0; wide && r < block.rows; ++r) wide_sums[r] = sum_of(from + r * stride, k, first + r);
     for (index r = 0; needs_sums && r < block.rows; ++r) {
       for (index g = 0; g < l.groups(); ++g) {
         const index begin = g * l.group;
-        const index count = l.group == 0 ? l.k : std::min(l.group, l.k - begin);
-        const auto sum = static_cast<std::uint32_t>(row_sum(from + r * stride + begin, count));
+        const index count = l.group == 0 ? k : std::min(l.group, k - begin);
+        const auto sum = static_cast<std::uint32_t>(sum_of(from + r * stride + begin, count, first + r));
         row_sums[r * l.groups() + g] = static_cast<std::int32_t>(
             w.slope != nullptr ? sum : sum * static_cast<std::uint32_t>(w.common_slope));
       }
     }
-    block.t.k = l.k;
+    block.t.k = k;
     block.t.run = std::max<index>(1, l.products / 4);
     block.t.stride = stride;
     block.t.groups = l.groups();
@@ -262,7 +288,7 @@ inline void run_rows(const gemm_weights& w, const Value* x, index rows, index st
       block.t.words = from;
     } else if (l.storage == panel_storage::pairs) {
       for (index r = 0; r < block.rows; ++r) {
-        std::copy(from + r * stride, from + r * stride + l.k, words + r * l.padded_k());
+        std::copy(from + r * stride, from + r * stride + k, words + r * l.padded_k());
       }
       block.t.words = words;
       block.t.stride = l.padded_k();
@@ -281,19 +307,20 @@ concept GemmValue = std::same_as<T, std::uint8_t> || std::same_as<T, std::int16_
 
 /// Calls epilogue(row, column, sums, count) for pieces of rows that together are the sums of all rows and of
 /// the outputs of panels [first_panel, last_panel). `sums` is const std::int32_t*, or const std::int64_t*
-/// where the weights are wide; it may be read until the call returns.
+/// where the weights are wide; it may be read until the call returns. A const whole_panels is not called.
 ///
-/// Shapes    x [rows x k] with `stride` between rows, nothing outside is read
+/// Shapes    x [rows x w.summed_places()] with `stride` between rows, nothing outside is read; x_sums null,
+///           or the sums of those rows where the caller has them
 /// Requires  w.layout.set == Set, no groups; codes of x within the bits that the layout was chosen for;
-/// scratch
-///           of gemm_scratch_bytes(w.layout) bytes, aligned to 8, for this call alone; int32: final sums fit;
-///           wide: |weight - shift| <= 255
+///           scratch of gemm_scratch_bytes(w.layout) bytes, aligned to 8, for this call alone; int32: final
+///           sums fit; wide: |weight - shift| <= 255
 /// Cost      rows k n multiply-adds
 template<instruction_set Set, GemmValue Value, class Epilogue>
 inline void gemm(const gemm_weights& w, const Value* x, index rows, index stride, index first_panel,
-                 index last_panel, std::span<std::byte> scratch, Epilogue&& epilogue) noexcept {
+                 index last_panel, std::span<std::byte> scratch, Epilogue&& epilogue,
+                 const std::int32_t* x_sums = nullptr) noexcept {
   REPQUANT_ASSERT(w.layout.group == 0);
-  detail::run_rows<Set, false>(w, x, rows, stride, first_panel, last_panel, scratch, epilogue);
+  detail::run_rows<Set, false>(w, x, rows, stride, first_panel, last_panel, scratch, x_sums, epilogue);
 }
 
 /// The same for weights with groups, whose exact int32 sums are scaled and added up in order, each step
@@ -305,7 +332,7 @@ template<instruction_set Set, GemmValue Value, class Epilogue>
 inline void gemm_groups(const gemm_weights& w, const Value* x, index rows, index stride, index first_panel,
                         index last_panel, std::span<std::byte> scratch, Epilogue&& epilogue) noexcept {
   REPQUANT_ASSERT(w.layout.group > 0 && w.scale != nullptr);
-  detail::run_rows<Set, true>(w, x, rows, stride, first_panel, last_panel, scratch, epilogue);
+  detail::run_rows<Set, true>(w, x, rows, stride, first_panel, last_panel, scratch, nullptr, epilogue);
 }
 
 }  // namespace repquant

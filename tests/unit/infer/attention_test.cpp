@@ -3,6 +3,7 @@
 
 #include "catch.hpp"
 #include "oracle/infer.hpp"
+#include "unit/kernel/guarded.hpp"
 #include <random>
 
 namespace rq = repquant;
@@ -102,7 +103,7 @@ outcome simulate(const fixture& f) {
       }
       sums[static_cast<std::size_t>(j)] = static_cast<double>(sum);
     }
-    std::vector<float> p(sums.size());
+    std::vector<float> p(static_cast<std::size_t>(rq::probability_scratch(h.keys)));
     const std::span<std::uint8_t> row(r.codes.data() + i * h.keys, sums.size());
     rq::probability_row<rq::scalar_arch, double>(code, sums, h.score_multiplier, visible, p, row);
     std::vector<double> part[2];
@@ -186,7 +187,7 @@ TEST_CASE("attend is exact where int32 or int16 would not be") {
   using kind = rq::probability_kind;
   // 900 keys of shift 14: the sums need int64; scores all equal and all extreme
   fixture f = make(3, 900, 16, {.kind = kind::as_log2, .bits = 4}, 5);
-  CHECK_FALSE(rq::detail::forms_of(f.linked()).value_fits);
+  CHECK(rq::detail::forms_of(f.linked()).value_wide);
   same_everywhere(f);
   std::fill(f.v.begin(), f.v.end(), std::uint8_t{255});
   std::fill(f.v_zero.begin(), f.v_zero.end(), 0);
@@ -196,7 +197,7 @@ TEST_CASE("attend is exact where int32 or int16 would not be") {
   for (std::int32_t zero : {-(1 << 22), 1 << 22, 40000}) {
     fixture g = make(4, 9, 8, {.kind = kind::as_log_sqrt2, .bits = 4}, 6);
     g.v_zero[3] = zero;
-    CHECK(rq::detail::forms_of(g.linked()).value_near);
+    CHECK(rq::detail::forms_of(g.linked()).bands_wide == (zero != 40000));
     same_everywhere(g);
     g.head.causal = true;
     g.head.probability.zero = rq::zero_rule::none;
@@ -204,7 +205,7 @@ TEST_CASE("attend is exact where int32 or int16 would not be") {
     g = make(4, 9, 8, {.kind = kind::as_uniform, .bits = 4, .scale = 0.07F}, 7);
     g.q_zero[5] = zero;
     g.head.score_multiplier = 1e-9F;
-    CHECK(rq::detail::forms_of(g.linked()).score_near);
+    CHECK(rq::detail::forms_of(g.linked()).score_wide == (zero != 40000));
     same_everywhere(g);
   }
   // zero points that int16 holds, but score sums beyond int32
@@ -212,7 +213,7 @@ TEST_CASE("attend is exact where int32 or int16 would not be") {
   w.q_zero[0] = w.q_zero[40] = w.q_zero[63] = -32000;
   w.head.k_zero = 32000;
   w.head.score_multiplier = 1e-8F;
-  CHECK(rq::detail::forms_of(w.linked()).score_near);
+  CHECK_FALSE(rq::detail::forms_of(w.linked()).score_wide);  // the part of k_zero is the same for all keys
   same_everywhere(w);
   // uniform probabilities whose zero point is not a code: masked keys then have weight
   fixture u = make(6, 10, 8, {.kind = kind::as_uniform, .bits = 4, .scale = 0.05F, .zero_point = -3}, 9);
@@ -234,6 +235,62 @@ TEST_CASE("adversarial fills of every operand") {
         std::fill(f.k.begin(), f.k.end(), b);
         for (std::size_t i = 0; i < f.v.size(); ++i) f.v[i] = i % 2 == 0 ? a : b;
         same_everywhere(f);
+      }
+    }
+  }
+}
+
+TEST_CASE("attend touches nothing outside its operands, and keys and values serve several heads") {
+  using kind = rq::probability_kind;
+  for (kind k : {kind::as_uniform, kind::as_log2, kind::as_log_sqrt2}) {
+    for (int bits : {4, 8}) {
+      for (rq::shape s : {rq::shape{1, 70}, rq::shape{18, 37}, rq::shape{33, 64}}) {
+        fixture f = make(s.rows, s.cols, 19,
+                         {.kind = k, .bits = bits, .scale = k == kind::as_uniform ? 1.0F / 15 : 1.0F}, 3);
+        f.head.code_bits = bits;
+        for (auto* m : {&f.q, &f.k, &f.v}) {
+          for (auto& c : *m) c = static_cast<std::uint8_t>(c % (1 << bits));
+        }
+        f.head.causal = s.rows == 33;
+        const rq::attention_head& h = f.linked();
+        REQUIRE(!rq::check(h, "head"));
+        const outcome want = simulate(f);
+        const auto bytes = [&](rq::index rows) {
+          return static_cast<std::size_t>((rows - 1) * f.stride() + h.head_dim);
+        };
+        for (guarded::edge edge : {guarded::edge::front, guarded::edge::back}) {
+          const guarded::memory<std::uint8_t> q(std::span<const std::uint8_t>(f.q).first(bytes(s.rows)),
+                                                edge);
+          const guarded::memory<std::uint8_t> keys(std::span<const std::uint8_t>(f.k).first(bytes(s.cols)),
+                                                   edge);
+          const guarded::memory<std::uint8_t> v(std::span<const std::uint8_t>(f.v).first(bytes(s.cols)),
+                                                edge);
+          const guarded::memory<std::byte> room(rq::packed_keys_values_size(s.cols, h.head_dim), edge);
+          const guarded::memory<std::byte> scratch(rq::attention_scratch_size(s.rows, s.cols, h.head_dim),
+                                                   edge);
+          const rq::index out_stride = h.head_dim + 1;
+          const guarded::memory<float> out(static_cast<std::size_t>(s.rows * out_stride - 1), edge);
+          const rq::attention_operands x{q.data(), f.stride(), keys.data(), f.stride(),
+                                         v.data(), f.stride(), out.data(),  out_stride};
+          const rq::packed_keys_values packed = rq::pack_keys_values(h, x, room.span());
+          for (int head = 0; head < 2;
+               ++head) {  // the second has other zero points, and the same keys and values
+            fixture other = f;
+            if (head == 1) std::reverse(other.q_zero.begin(), other.q_zero.end());
+            const outcome expected = head == 0 ? want : (static_cast<void>(other.linked()), simulate(other));
+            rq::attend(other.linked(), x, packed, scratch.span());
+            bool same = true;
+            for (rq::index i = 0; i < s.rows; ++i) {
+              for (rq::index d = 0; d < h.head_dim; ++d) {
+                same = same && oracle::bits(out.data()[i * out_stride + d]) ==
+                                   oracle::bits(expected.out[static_cast<std::size_t>(i * out_stride + d)]);
+              }
+            }
+            CHECK(same);
+          }
+          rq::attend(h, x, scratch.span());
+          CHECK(oracle::bits(out.data()[0]) == oracle::bits(want.out[0]));
+        }
       }
     }
   }
@@ -288,6 +345,11 @@ TEST_CASE("check names what cannot run") {
   h.probability.depth = 31;
   CHECK(rq::check(h, "head").code == rq::errc::bad_option);
   h.probability = {.kind = rq::probability_kind::as_log2, .bits = 8};
+  for (float bad : {-1e-4F, std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    h.score_multiplier = bad;
+    CHECK(rq::check(h, "head").code == rq::errc::bad_option);
+  }
+  h.score_multiplier = 1e-4F;
   f.v_zero[2] = 1 << 22;
   h.keys = 2047;
   CHECK(!rq::check(h, "head"));
