@@ -23,10 +23,12 @@
 #include <repquant/infer/model.hpp>
 #include <repquant/infer/model_flow.hpp>
 #include <repquant/infer/norm.hpp>
+#include <repquant/infer/plan.hpp>
 #include <repquant/infer/probability.hpp>
 #include <repquant/infer/probability_kind.hpp>
 #include <repquant/infer/requantize.hpp>
 #include <repquant/infer/rotate.hpp>
+#include <repquant/infer/run_plan.hpp>
 #include <repquant/infer/simulated_products.hpp>
 #include <repquant/infer/softmax.hpp>
 #include <repquant/kernel/decode.hpp>
