@@ -16,6 +16,7 @@
 #include <repquant/granularity/granularities.hpp>
 #include <repquant/infer/activation.hpp>
 #include <repquant/infer/attention.hpp>
+#include <repquant/infer/decoder.hpp>
 #include <repquant/infer/engine.hpp>
 #include <repquant/infer/execute.hpp>
 #include <repquant/infer/integer_products.hpp>

@@ -130,7 +130,7 @@ class engine {
     const index in = b.rows * model_.header().input_cols;
     const index result = output_rows(b.rows) * model_.header().output_cols;
     REPQUANT_ASSERT(static_cast<index>(out.size()) >= b.samples * result);
-    const auto run_group = [&](index group, index part, index block_parts, const auto& executor) {
+    const auto run_one = [&](index group, index part, index block_parts, const auto& executor) {
       const index first = group * l.group;
       const detail::plan_memory memory{.input = reinterpret_cast<const std::byte*>(x + first * in),
                                        .output = reinterpret_cast<std::byte*>(out.data() + first * result),
@@ -139,17 +139,17 @@ class engine {
                                        .blocks = all_blocks + static_cast<std::size_t>(part) * block,
                                        .block_bytes = block,
                                        .block_rows = l.block};
-      run_group_of<Arch, Products>(memory, std::min(l.group, b.samples - first), b.rows, block_parts,
-                                   executor, sink);
+      run_group<Arch, Products>(memory, std::min(l.group, b.samples - first), b.rows, block_parts, executor,
+                                sink);
     };
     if (l.by_groups) {
       exec(l.shared_copies(), [&](index part) {
         for (index g = part * l.groups / l.shared_copies(); g < (part + 1) * l.groups / l.shared_copies();
              ++g)
-          run_group(g, part, index{1}, inline_executor{});
+          run_one(g, part, index{1}, inline_executor{});
       });
     } else {
-      run_group(0, 0, b.parts, exec);
+      run_one(0, 0, b.parts, exec);
     }
   }
 
@@ -178,8 +178,8 @@ class engine {
 
   /// Takes a group of samples through the plan.
   template<class Arch, class Products, class Exec, class Sink>
-  void run_group_of(const detail::plan_memory& memory, index samples, index rows, index parts,
-                    const Exec& exec, Sink& sink) const noexcept {
+  void run_group(const detail::plan_memory& memory, index samples, index rows, index parts, const Exec& exec,
+                 Sink& sink) const noexcept {
     const auto* offsets = reinterpret_cast<const std::uint64_t*>(storage_.data());
     const std::size_t scratch =
         memory.block_bytes - detail::bytes_of(memory.block_rows, plan_.block_row_bytes);
@@ -191,7 +191,7 @@ class engine {
     detail::run_plan<Arch>(plan_, model_, memory, samples, rows, parts, exec, products, sink);
     if (plan_.result_is_input) {
       std::memcpy(memory.output, memory.input,
-                  detail::bytes_of(samples * rows, 4 * model_.header().input_cols));
+                  detail::bytes_of(samples * rows, index{4} * model_.header().input_cols));
     }
   }
 

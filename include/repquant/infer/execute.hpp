@@ -6,6 +6,8 @@
 ///   products.attend<Arch>(instruction, constants, codes q, k, v, rows, keys, float out, sink)
 ///
 /// Models of it: integer_products (the engine) and simulated_products (exact integers held in double).
+///
+/// Length: one case per kind of instruction.
 #pragma once
 
 #include <repquant/codec/uniform.hpp>

@@ -34,8 +34,8 @@ struct place {
   bool cached = false;         ///< keys or values of an attention: a decoder keeps them in its cache instead
   std::int32_t row_bytes = 0;  ///< from row to row
   std::int32_t rows = 0;       ///< of a sample, as model_rows::output counts
-  std::int32_t offset = 0;     ///< bytes in front of it, times the rows that its memory is made for
-  std::int32_t cache_offset = 0;  ///< likewise, in the cache
+  index offset = 0;            ///< bytes in front of it, times the rows that its memory is made for
+  index cache_offset = 0;      ///< likewise, in the cache
 };
 
 /// One instruction, with the places of its operands and its result.
@@ -55,9 +55,9 @@ struct plan_phase {
 struct plan {
   std::span<const plan_step> steps;
   std::span<const plan_phase> phases;
-  std::int32_t shared_row_bytes = 0;  ///< bytes of shared memory, for each row of each sample
-  std::int32_t block_row_bytes = 0;   ///< bytes of block memory, for each row of a block
-  std::int32_t cache_row_bytes = 0;   ///< bytes of a decoder's cache, for each token
+  index shared_row_bytes = 0;  ///< bytes of shared memory, for each row of each sample
+  index block_row_bytes = 0;   ///< bytes of block memory, for each row of a block
+  index cache_row_bytes = 0;   ///< bytes of a decoder's cache, for each token
   /// False where a causal attention may have fewer keys than queries: then a sample stays in one block.
   bool splits = true;
   bool result_is_input = false;  ///< the result of the model is its input
@@ -79,7 +79,7 @@ struct planned_value {
 
 /// A piece of memory that values use one after the other.
 struct memory_part {
-  std::int32_t row_bytes = 0;
+  index row_bytes = 0;
   std::int32_t busy_until = -1;  ///< the last step or phase that needs what is there
 };
 
@@ -141,21 +141,22 @@ inline std::size_t find_phases(std::span<planned_value> values, std::span<plan_p
   return count;
 }
 
+/// Bytes of a row, rounded up to lines of the cache: whatever lies behind begins on one.
+constexpr index whole_lines(std::int32_t row_bytes) noexcept { return (index{row_bytes} + 63) / 64 * 64; }
+
 /// Takes the first piece that is free at `begin` and keeps it until `end`.
 inline std::int32_t take_part(std::span<memory_part> parts, std::int32_t row_bytes, std::int32_t begin,
                               std::int32_t end) noexcept {
   std::size_t p = 0;
   while (parts[p].busy_until >= begin) ++p;
-  // whole lines of the cache, so that every piece begins on one
-  const auto bytes = static_cast<std::int32_t>(round_up(static_cast<std::uint64_t>(row_bytes), 64));
-  parts[p].row_bytes = std::max(parts[p].row_bytes, bytes);
+  parts[p].row_bytes = std::max(parts[p].row_bytes, whole_lines(row_bytes));
   parts[p].busy_until = std::max(begin, end);
   return static_cast<std::int32_t>(p);
 }
 
 /// Turns the sizes of the pieces into what lies in front of each, and returns the sum.
-inline std::int32_t add_up(std::span<memory_part> parts) noexcept {
-  std::int32_t sum = 0;
+inline index add_up(std::span<memory_part> parts) noexcept {
+  index sum = 0;
   for (memory_part& p : parts) sum += std::exchange(p.row_bytes, sum);
   return sum;
 }
@@ -213,8 +214,7 @@ inline plan make_plan(const model_view& m, std::span<std::byte> memory) noexcept
     detail::planned_value& v = values[static_cast<std::size_t>(s.instruction) + 1];
     if (v.where.cached) {
       v.where.cache_offset = p.cache_row_bytes;
-      p.cache_row_bytes +=
-          static_cast<std::int32_t>(detail::round_up(static_cast<std::uint64_t>(v.where.row_bytes), 64));
+      p.cache_row_bytes += detail::whole_lines(v.where.row_bytes);
     }
     if (static_cast<std::size_t>(s.instruction) + 1 == result) {
       v.where.kind = place::memory::output;

@@ -54,8 +54,8 @@ struct batch_layout {
   [[nodiscard]] index block_copies() const noexcept { return by_groups ? shared_copies() : all.parts; }
 };
 
-/// The bytes of an address range, as an offset in std::size_t.
-constexpr std::size_t bytes_of(index rows, std::int32_t row_bytes) noexcept {
+/// Bytes of so many rows.
+constexpr std::size_t bytes_of(index rows, index row_bytes) noexcept {
   return static_cast<std::size_t>(rows) * static_cast<std::size_t>(row_bytes);
 }
 
@@ -121,7 +121,7 @@ void run_plan(const plan& p, const model_view& model, const plan_memory& memory,
         block.first = i % pieces * rows / pieces;
         block.rows = (i % pieces + 1) * rows / pieces - block.first;
         block.all = rows;
-        block.position = memory.position;
+        block.position = phase.rows < 0 ? 0 : memory.position;  // a row that was picked is a sequence of one
         for (const plan_step& step :
              p.steps.subspan(static_cast<std::size_t>(phase.first), static_cast<std::size_t>(phase.count))) {
           const instruction& s = model.instructions()[static_cast<std::size_t>(step.instruction)];
