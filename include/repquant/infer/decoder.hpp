@@ -32,9 +32,10 @@ class decoder {
   /// Errors  those of engine::prepare; bad_option, got = the instruction: an attention that is not causal or
   ///         whose keys are not those of all tokens, and steps that need tokens still to come or long gone: a
   ///         row in front of the tokens, the mean over them, a row that is not the last
+  template<class Arch = default_arch>
   failure prepare(const model_view& m, std::span<std::byte> storage) noexcept {
     engine prepared;
-    if (failure f = prepared.prepare(m, storage)) return f;
+    if (failure f = prepared.prepare<Arch>(m, storage)) return f;
     for (const plan_step& step : prepared.planned().steps) {
       const instruction& s = m.instructions()[static_cast<std::size_t>(step.instruction)];
       const auto refuse = [&](const char* why) {

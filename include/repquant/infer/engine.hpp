@@ -21,21 +21,25 @@ namespace repquant {
 class engine {
  public:
   /// Bytes of storage that prepare needs.
+  ///
+  /// Cost    a few passes over the weights: counts over them choose the kernels
+  template<class Arch = default_arch>
   [[nodiscard]] static std::size_t storage_bytes(const model_view& m) noexcept {
     std::size_t n = weights_offset(m);
     for (const instruction& s : m.instructions()) {
-      n += detail::round_up(packed_weight_count(s) * sizeof(std::int16_t), workspace_alignment);
+      n += detail::round_up(packed_bytes<Arch>(s, m.constants()), workspace_alignment);
     }
     return n;
   }
 
-  /// Plans the run and packs the weights. `storage` must live as long as the engine and start on a multiple
-  /// of 8.
+  /// Plans the run and packs the weights for Arch; another Arch can run them too, by the plain definition.
+  /// `storage` must live as long as the engine and start on a multiple of 8, better of 64.
   ///
   /// Errors  shape_mismatch (storage too small), bad_format (alignment), too_large (a sum that 32 bits could
   ///         not hold and no wider kernel serves)
+  template<class Arch = default_arch>
   failure prepare(const model_view& m, std::span<std::byte> storage) noexcept {
-    const std::size_t need = storage_bytes(m);
+    const std::size_t need = storage_bytes<Arch>(m);
     if (storage.size() < need) {
       return {errc::shape_mismatch, "engine: storage bytes", static_cast<std::int64_t>(storage.size()),
               static_cast<std::int64_t>(need)};
@@ -50,10 +54,11 @@ class engine {
       if (failure f = check_products(s, m.constants())) return f;
       keys = std::min(keys, repquant::most_keys(s, m.constants()));
       offsets[i] = used;
-      const std::size_t count = packed_weight_count(s);
-      pack_weights(s, m.constants(), {reinterpret_cast<std::int16_t*>(storage.data() + used), count});
-      used += detail::round_up(count * sizeof(std::int16_t), workspace_alignment);
+      const std::size_t bytes = packed_bytes<Arch>(s, m.constants());
+      pack_products<Arch>(s, m.constants(), storage.subspan(used, bytes));
+      used += detail::round_up(bytes, workspace_alignment);
     }
+    offsets[m.instructions().size()] = used;
     const std::size_t table = offsets_bytes(m);
     plan_ = make_plan(m, storage.subspan(table, weights_offset(m) - table));
     model_ = m;
@@ -156,8 +161,9 @@ class engine {
  private:
   friend class decoder;
 
+  /// Bytes of the table that says where the packed weights of each instruction begin, and the last ends.
   [[nodiscard]] static std::size_t offsets_bytes(const model_view& m) noexcept {
-    return detail::round_up(m.instructions().size() * sizeof(std::uint64_t), workspace_alignment);
+    return detail::round_up((m.instructions().size() + 1) * sizeof(std::uint64_t), workspace_alignment);
   }
   [[nodiscard]] static std::size_t weights_offset(const model_view& m) noexcept {
     return offsets_bytes(m) + detail::round_up(plan_bytes(m.instructions().size()), workspace_alignment);
@@ -183,10 +189,9 @@ class engine {
     const auto* offsets = reinterpret_cast<const std::uint64_t*>(storage_.data());
     const std::size_t scratch =
         memory.block_bytes - detail::bytes_of(memory.block_rows, plan_.block_row_bytes);
-    const auto products = [&](const instruction& s, std::int32_t number, std::byte* part_scratch) {
-      const auto* weights =
-          reinterpret_cast<const std::int16_t*>(storage_.data() + offsets[static_cast<std::size_t>(number)]);
-      return Products{{weights, packed_weight_count(s)}, {part_scratch, scratch}};
+    const auto products = [&](std::int32_t number, std::byte* part_scratch) {
+      const std::uint64_t* at = offsets + number;
+      return Products{storage_.subspan(at[0], at[1] - at[0]), {part_scratch, scratch}};
     };
     detail::run_plan<Arch>(plan_, model_, memory, samples, rows, parts, exec, products, sink);
     if (plan_.result_is_input) {

@@ -97,7 +97,7 @@ inline const std::byte* find_operand(const place& p, const plan_memory& m, index
 }
 
 /// Takes `samples` samples through the plan: for each phase, exec(parts, f), f taking every parts-th block.
-/// products(instruction, scratch) makes the products of an instruction.
+/// products(number, scratch) makes the products of an instruction.
 ///
 /// Shapes    inputs and outputs of the samples one behind the other
 /// Requires  memory as batch_layout counts it
@@ -132,7 +132,7 @@ void run_plan(const plan& p, const model_view& model, const plan_memory& memory,
           const place& whole = s.kind == opcode::attention ? step.b : step.a;
           const bool earlier = whole.cached && memory.cache != nullptr;
           block.whole = count_rows(whole.rows, input_rows) + (earlier ? memory.position : 0);
-          auto made = products(s, step.instruction, scratch);
+          auto made = products(step.instruction, scratch);
           execute_rows<Arch>(s, model.constants(),
                              {operand(step.a, 0), operand(step.b, 1), operand(step.c, 2),
                               find(step.out, memory, input_rows, part, sample, block, false)},
