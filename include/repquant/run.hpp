@@ -8,6 +8,7 @@
 #include <repquant/codec/log2.hpp>
 #include <repquant/codec/log_sqrt2.hpp>
 #include <repquant/codec/uniform.hpp>
+#include <repquant/core/checksum.hpp>
 #include <repquant/core/config.hpp>
 #include <repquant/core/failure.hpp>
 #include <repquant/core/lane.hpp>
@@ -32,8 +33,10 @@
 #include <repquant/kernel/decode.hpp>
 #include <repquant/kernel/elementary.hpp>
 #include <repquant/kernel/encode.hpp>
+#include <repquant/kernel/gemm.hpp>
 #include <repquant/kernel/log_product.hpp>
 #include <repquant/kernel/pack.hpp>
+#include <repquant/kernel/packed_weights.hpp>
 #include <repquant/kernel/product.hpp>
 #include <repquant/kernel/reduce.hpp>
 #include <repquant/version.hpp>

@@ -142,7 +142,7 @@ def main():
         print("\n".join(complaints) or "every planted mistake is found")
         return 1 if complaints else 0
     root = pathlib.Path(__file__).resolve().parents[2] / "include" / "repquant"
-    headers = {str(p.relative_to(root)): p.read_text() for p in root.rglob("*.hpp")}
+    headers = {str(p.relative_to(root)): p.read_text() for p in root.rglob("*") if p.suffix in (".hpp", ".inc")}
     complaints = check(headers) + not_behind_a_door(headers)
     print("\n".join(complaints) or f"{len(headers)} headers keep to the layers")
     return 1 if complaints or not headers else 0

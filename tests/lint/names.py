@@ -6,8 +6,9 @@ import re
 import subprocess
 import sys
 
-SOURCES = (".hpp", ".cpp")
+SOURCES = (".hpp", ".cpp", ".inc")
 SPDX = {".hpp": "// SPDX-License-Identifier: MIT", ".cpp": "// SPDX-License-Identifier: MIT",
+        ".inc": "// SPDX-License-Identifier: MIT",
         ".cmake": "# SPDX-License-Identifier: MIT"}
 TEXT = SOURCES + (".md", ".cmake", ".txt", ".py", ".json", ".in", ".sh", "run")
 BANNED = re.compile(r"(?<![A-Za-z0-9])(utils?|helpers?|impl2|misc|tmp2|foo|stuff)(?![A-Za-z0-9])", re.IGNORECASE)
@@ -29,8 +30,9 @@ def check_header(path, text):
         complaints.append(f"{path}: {lines} lines; over 400 must be split")
     elif lines > 200 and "Length:" not in first_comment:
         complaints.append(f"{path}: {lines} lines; over 200 the first comment says why ('/// Length: ...')")
-    if "#pragma once" not in text:
-        complaints.append(f"{path}: no #pragma once")
+    # .inc: text that is included more than once on purpose
+    if ("#pragma once" in text) == path.endswith(".inc"):
+        complaints.append(f"{path}: {'a' if path.endswith('.inc') else 'no'} #pragma once")
     if path != "core/config.hpp":
         complaints += [f"{path}: macro {m}; macros stand in core/config.hpp" for m in DEFINE.findall(text)]
     if re.search(r"\busing\s+namespace\b", COMMENT.sub("", text)):

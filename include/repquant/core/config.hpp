@@ -39,6 +39,37 @@
 #define REPQUANT_PIN(value) asm("" : "+m"(value))
 #endif
 
+/// 1 where the integer kernels of x86-64 or AArch64 can be compiled, whatever the flags.
+#if defined(__x86_64__)
+#define REPQUANT_X86_64 1
+#else
+#define REPQUANT_X86_64 0
+#endif
+#if defined(__aarch64__)
+#define REPQUANT_AARCH64 1
+#else
+#define REPQUANT_AARCH64 0
+#endif
+
+/// Functions between the two, templates and lambdas included, may use the named instruction sets without any
+/// flag, and only they: REPQUANT_TARGET_BEGIN("avx2") ... REPQUANT_TARGET_END. Nothing is included between
+/// them that may be included elsewhere too. A caller of these functions has made sure that the CPU has the
+/// instructions.
+#define REPQUANT_AS_TEXT(x) #x
+#if defined(__clang__)
+#define REPQUANT_TARGET_BEGIN(features) \
+  _Pragma(REPQUANT_AS_TEXT(clang attribute push(__attribute__((target(features))), apply_to = function)))
+#define REPQUANT_TARGET_END _Pragma("clang attribute pop")
+#else
+#define REPQUANT_TARGET_BEGIN(features) \
+  _Pragma("GCC push_options") _Pragma(REPQUANT_AS_TEXT(GCC target(features)))
+#define REPQUANT_TARGET_END _Pragma("GCC pop_options")
+#endif
+
+/// For the lambdas of a kernel's inner loop, behind their parameter list: sums stay in registers only where
+/// these are inlined.
+#define REPQUANT_INLINE_LAMBDA __attribute__((always_inline))
+
 namespace repquant {
 
 /// True on x86, where min and max return their second operand when one is NaN.
@@ -47,5 +78,44 @@ inline constexpr bool is_x86 = true;
 #else
 inline constexpr bool is_x86 = false;
 #endif
+
+/// The instruction sets of integer products that the compiler's flags allow.
+struct compiled_for {
+#if defined(__SSSE3__) && defined(__SSE4_1__)
+  static constexpr bool sse4 = true;
+#else
+  static constexpr bool sse4 = false;
+#endif
+#if defined(__AVX2__)
+  static constexpr bool avx2 = true;
+#else
+  static constexpr bool avx2 = false;
+#endif
+#if defined(__AVXVNNI__)
+  static constexpr bool avx_vnni = true;
+#else
+  static constexpr bool avx_vnni = false;
+#endif
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  static constexpr bool avx512 = true;
+#else
+  static constexpr bool avx512 = false;
+#endif
+#if defined(__AVX512VNNI__)
+  static constexpr bool avx512_vnni = avx512;
+#else
+  static constexpr bool avx512_vnni = false;
+#endif
+#if defined(__ARM_FEATURE_DOTPROD)
+  static constexpr bool neon_dotprod = true;
+#else
+  static constexpr bool neon_dotprod = false;
+#endif
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+  static constexpr bool neon_i8mm = true;
+#else
+  static constexpr bool neon_i8mm = false;
+#endif
+};
 
 }  // namespace repquant

@@ -10,6 +10,7 @@
 /// bytes, its own taken as zero.
 #pragma once
 
+#include <repquant/core/checksum.hpp>
 #include <repquant/infer/probability_kind.hpp>
 
 #include <bit>
@@ -123,17 +124,5 @@ struct model_header {
   std::int32_t reserved = 0;
 };
 static_assert(sizeof(model_header) == 72);
-
-/// FNV-1a, 64 bits, going on from `h`.
-constexpr std::uint64_t checksum(std::span<const std::byte> bytes,
-                                 std::uint64_t h = 14695981039346656037ULL) noexcept {
-  for (std::byte b : bytes) h = (h ^ static_cast<std::uint64_t>(b)) * 1099511628211ULL;
-  return h;
-}
-/// The checksum of a model: of its header, with the checksum as zero, and all that follows it.
-inline std::uint64_t checksum(model_header h, std::span<const std::byte> rest) noexcept {
-  h.checksum = 0;
-  return checksum(rest, checksum(std::as_bytes(std::span<const model_header>(&h, 1))));
-}
 
 }  // namespace repquant

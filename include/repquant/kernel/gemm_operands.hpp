@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+/// What one call of a product kernel works on: a few rows of codes and a few panels of packed weights.
+#pragma once
+
+#include <repquant/core/shape.hpp>
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+namespace repquant {
+
+/// How a panel holds its weights. The numbers are part of packed weights: never reused.
+enum class panel_storage : std::uint8_t {
+  pairs = 0,    ///< int16, [k / 2][width][2]
+  bytes = 1,    ///< int8, [k / 4][width][4]
+  nibbles = 2,  ///< 0 .. 15, [k / 8][width][4]: a byte holds places k and k + 4
+};
+
+namespace detail {
+
+/// Operands of a tile; what is not used may be null.
+struct tile_operands {
+  const std::uint8_t* codes = nullptr;     ///< rows of activations, u8: for bytes and nibbles
+  const std::int16_t* words = nullptr;     ///< rows of activations, int16: for pairs
+  index stride = 0;                        ///< values from one row to the next
+  index k = 0;                             ///< values in a row
+  const std::byte* panel = nullptr;        ///< first panel
+  index panel_bytes = 0;                   ///< from one panel to the next
+  index run = 1;                           ///< groups of 8 places that an int16 sum holds
+  const std::int32_t* offset = nullptr;    ///< start of each column's sum
+  const std::int32_t* slope = nullptr;     ///< what the row's sum is multiplied by, onto the start
+  const std::int32_t* row_sums = nullptr;  ///< with slope: one per row
+  std::int32_t* sums = nullptr;            ///< [rows x (panels * width)], contiguous
+};
+
+/// Rows and panels that one call multiplies.
+using tile_function = void (*)(const tile_operands&) noexcept;
+
+}  // namespace detail
+}  // namespace repquant
