@@ -16,7 +16,10 @@ struct session {
   const std::vector<machine_limit>& limits;
   results& rows;
 
-  [[nodiscard]] limit limit_of(const std::string& name) const { return {name, limit_named(limits, name)}; }
+  /// A measured limit; that of several threads is theirs together.
+  [[nodiscard]] limit limit_of(const std::string& name, int threads = 1) const {
+    return {name, threads * limit_named(limits, name)};
+  }
 };
 
 repquant::failure gemm_cases(const session& s);
