@@ -94,8 +94,8 @@ void linear(benchmark::State& state, extent e) {
   layer.multiplier = m;
   layer.offset = m;
   layer.x_zero = 117;
-  std::vector<std::int16_t> packed(static_cast<std::size_t>(layer.packed_size()));
-  rq::pack_linear(layer, packed);
+  std::vector<std::byte> packed(rq::linear_packed_bytes<Arch>(layer));
+  rq::pack_linear<Arch>(layer, packed);
   layer.packed = packed;
   std::vector<std::byte> workspace(rq::linear_workspace_size(layer));
   std::vector<float> y(static_cast<std::size_t>(e.m * e.n));

@@ -18,6 +18,7 @@
 #include <repquant/infer/activation.hpp>
 #include <repquant/infer/attention.hpp>
 #include <repquant/infer/engine.hpp>
+#include <repquant/infer/epilogue.hpp>
 #include <repquant/infer/execute.hpp>
 #include <repquant/infer/integer_products.hpp>
 #include <repquant/infer/linear.hpp>

@@ -50,12 +50,12 @@ void device_gelu(const float* x, float* y, std::size_t n) {
   rq::activate(rq::activation::gelu_erf, {x, n}, {y, n});
 }
 
-int device_linear(const rq::linear_codes* layer, std::int16_t* packed, const std::uint8_t* x,
-                  rq::index tokens, std::byte* workspace, float* y) {
+int device_linear(const rq::linear_codes* layer, std::byte* packed, const std::uint8_t* x, rq::index tokens,
+                  std::byte* workspace, float* y) {
   rq::linear_codes l = *layer;
   const rq::failure f = rq::check(l, "linear");
   if (f) return static_cast<int>(f.code);
-  const std::span<std::int16_t> memory{packed, static_cast<std::size_t>(l.packed_size())};
+  const std::span<std::byte> memory{packed, rq::linear_packed_bytes(l)};
   rq::pack_linear(l, memory);
   l.packed = memory;
   rq::linear_rows(l, x, tokens, l.in, {workspace, rq::linear_workspace_size(l)}, y, l.out);

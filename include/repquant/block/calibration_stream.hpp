@@ -130,10 +130,10 @@ class calibration_stream {
   /// Weights of a linear instruction as the integer products want them; nothing for other instructions.
   struct packed_weights_buffer {
     packed_weights_buffer(const instruction& s, std::span<const std::byte> constants) {
-      numbers.resize(packed_weight_count(s));
-      pack_weights(s, constants, numbers);
+      bytes.resize(packed_bytes(s, constants));
+      pack_products(s, constants, bytes);
     }
-    std::vector<std::int16_t> numbers;
+    std::vector<std::byte> bytes;
   };
 
   const sample& at(index i) const { return samples_[static_cast<std::size_t>(i)]; }
@@ -164,7 +164,7 @@ class calibration_stream {
       if (number >= 0) most = std::max(most, file[static_cast<std::size_t>(number)].rows);
     }
     std::vector<std::byte> scratch(integer_products::scratch_bytes(s, most));
-    integer_products products{weights.numbers, scratch};
+    integer_products products{weights.bytes, scratch};
     execute(s, writer_.constants(), file, products);
   }
 

@@ -51,6 +51,18 @@
 #define REPQUANT_AARCH64 0
 #endif
 
+/// 1 where the compiler offers dot products of bytes on AArch64: clang hides them without the flag.
+#if defined(__aarch64__) && (!defined(__clang__) || defined(__ARM_FEATURE_DOTPROD))
+#define REPQUANT_NEON_DOTPROD 1
+#else
+#define REPQUANT_NEON_DOTPROD 0
+#endif
+#if defined(__aarch64__) && (!defined(__clang__) || defined(__ARM_FEATURE_MATMUL_INT8))
+#define REPQUANT_NEON_I8MM 1
+#else
+#define REPQUANT_NEON_I8MM 0
+#endif
+
 /// Functions between the two, templates and lambdas included, may use the named instruction sets without any
 /// flag, and only they: REPQUANT_TARGET_BEGIN("avx2") ... REPQUANT_TARGET_END. Nothing is included between
 /// them that may be included elsewhere too. A caller of these functions has made sure that the CPU has the
@@ -66,11 +78,19 @@
 #define REPQUANT_TARGET_END _Pragma("GCC pop_options")
 #endif
 
-/// For the lambdas of a kernel's inner loop, behind their parameter list: sums stay in registers only where
-/// these are inlined.
-#define REPQUANT_INLINE_LAMBDA __attribute__((always_inline))
+/// For what a kernel's inner loop is made of (a lambda takes it behind its parameter list): sums stay in
+/// registers only where all of it is inlined.
+#define REPQUANT_ALWAYS_INLINE __attribute__((always_inline))
 
 namespace repquant {
+
+/// True where the compiler re-associates sums of integer registers: it makes all products before the first
+/// sum, runs out of registers and keeps the sums in memory. There the addition is written as an instruction.
+#if defined(__clang__)
+inline constexpr bool reassociates_registers = false;
+#else
+inline constexpr bool reassociates_registers = true;
+#endif
 
 /// True on x86, where min and max return their second operand when one is NaN.
 #if defined(__x86_64__) || defined(__i386__)

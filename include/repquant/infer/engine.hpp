@@ -19,20 +19,25 @@ namespace repquant {
 class engine {
  public:
   /// Bytes of storage that prepare needs.
+  ///
+  /// Cost    a few passes over the weights: counts over them choose the kernels
+  template<class Arch = default_arch>
   [[nodiscard]] static std::size_t storage_bytes(const model_view& m) noexcept {
-    std::size_t n = detail::round_up(m.instructions().size() * sizeof(std::uint64_t), alignment);
+    std::size_t n = table_of_offsets(m);
     for (const instruction& s : m.instructions()) {
-      n += detail::round_up(packed_weight_count(s) * sizeof(std::int16_t), alignment);
+      n += detail::round_up(packed_bytes<Arch>(s, m.constants()), alignment);
     }
     return n;
   }
 
-  /// Packs the weights. `storage` must live as long as the engine and start on a multiple of 8.
+  /// Packs the weights for Arch; another Arch can run them too, by the plain definition. `storage` must live
+  /// as long as the engine and start on a multiple of 8, better of 64.
   ///
   /// Errors  shape_mismatch (storage too small), bad_format (alignment), too_large (a sum that 32 bits could
   ///         not hold and no wider kernel serves)
+  template<class Arch = default_arch>
   failure prepare(const model_view& m, std::span<std::byte> storage) noexcept {
-    const std::size_t need = storage_bytes(m);
+    const std::size_t need = storage_bytes<Arch>(m);
     if (storage.size() < need) {
       return {errc::shape_mismatch, "engine: storage bytes", static_cast<std::int64_t>(storage.size()),
               static_cast<std::int64_t>(need)};
@@ -40,17 +45,18 @@ class engine {
     if (reinterpret_cast<std::uintptr_t>(storage.data()) % 8 != 0)
       return {errc::bad_format, "engine: alignment", 1, 8};
     auto* offsets = reinterpret_cast<std::uint64_t*>(storage.data());
-    std::size_t used = detail::round_up(m.instructions().size() * sizeof(std::uint64_t), alignment);
+    std::size_t used = table_of_offsets(m);
     index keys = std::numeric_limits<index>::max();
     for (std::size_t i = 0; i < m.instructions().size(); ++i) {
       const instruction& s = m.instructions()[i];
       if (failure f = check_products(s, m.constants())) return f;
       keys = std::min(keys, repquant::most_keys(s, m.constants()));
       offsets[i] = used;
-      const std::size_t count = packed_weight_count(s);
-      pack_weights(s, m.constants(), {reinterpret_cast<std::int16_t*>(storage.data() + used), count});
-      used += detail::round_up(count * sizeof(std::int16_t), alignment);
+      const std::size_t bytes = packed_bytes<Arch>(s, m.constants());
+      pack_products<Arch>(s, m.constants(), storage.subspan(used, bytes));
+      used += detail::round_up(bytes, alignment);
     }
+    offsets[m.instructions().size()] = used;
     model_ = m;
     storage_ = storage;
     most_keys_ = keys;
@@ -108,8 +114,7 @@ class engine {
     const auto* offsets = reinterpret_cast<const std::uint64_t*>(storage_.data());
     for (std::size_t i = 0; i < model_.instructions().size(); ++i) {
       const instruction& s = model_.instructions()[i];
-      const auto* weights = reinterpret_cast<const std::int16_t*>(storage_.data() + offsets[i]);
-      Products products{{weights, packed_weight_count(s)}, workspace.subspan(used)};
+      Products products{storage_.subspan(offsets[i], offsets[i + 1] - offsets[i]), workspace.subspan(used)};
       execute<Arch>(s, model_.constants(), file, products, sink);
     }
     const activation_register& result = file[static_cast<std::size_t>(model_.header().output)];
@@ -120,6 +125,10 @@ class engine {
 
  private:
   static constexpr std::size_t alignment = 64;
+  /// Bytes of the table that says where the packed weights of each instruction begin, and the last ends.
+  static std::size_t table_of_offsets(const model_view& m) noexcept {
+    return detail::round_up((m.instructions().size() + 1) * sizeof(std::uint64_t), alignment);
+  }
   static std::size_t register_bytes(std::int32_t width, index rows) noexcept {
     return detail::round_up(static_cast<std::uint64_t>(width) * static_cast<std::uint64_t>(rows), alignment);
   }

@@ -16,9 +16,9 @@ constexpr linear_codes sizes_of(const instruction& s) noexcept {
   return l;
 }
 
-/// The numbers of a linear instruction; `packed` is what pack_weights wrote, or empty.
+/// The numbers of a linear instruction; `packed` is what pack_products wrote, or empty.
 inline linear_codes linear_of(const instruction& s, std::span<const std::byte> constants,
-                              std::span<const std::int16_t> packed) noexcept {
+                              std::span<const std::byte> packed) noexcept {
   linear_codes l = sizes_of(s);
   l.w = detail::numbers<std::uint8_t>(constants, s.data[0], l.in * l.out);
   l.w_zero = detail::numbers<std::int32_t>(constants, s.data[1], l.out);
@@ -63,18 +63,22 @@ inline attention_operands operands_of(const instruction& s, index n, const std::
           v + group * d, s.kv_heads * d, out + n * d,   s.heads * d};
 }
 
-/// How many int16 the packed weights of an instruction take; none where it is not a linear one.
-constexpr std::size_t packed_weight_count(const instruction& s) noexcept {
+/// How many bytes the packed weights of an instruction take on Arch; none where it is not a linear one.
+///
+/// Requires  check_products(s, constants) said nothing
+template<class Arch = default_arch>
+std::size_t packed_bytes(const instruction& s, std::span<const std::byte> constants) noexcept {
   if (s.kind != opcode::linear) return 0;
-  return static_cast<std::size_t>(sizes_of(s).packed_size());
+  return linear_packed_bytes<Arch>(linear_of(s, constants, {}));
 }
 
-/// Packs the weights of a linear instruction; does nothing for others.
+/// Packs the weights of a linear instruction for Arch; does nothing for others.
 ///
-/// Requires  check_products(s, constants) said nothing; out.size() == packed_weight_count(s)
-inline void pack_weights(const instruction& s, std::span<const std::byte> constants,
-                         std::span<std::int16_t> out) noexcept {
-  if (s.kind == opcode::linear) pack_linear(linear_of(s, constants, {}), out);
+/// Requires  check_products(s, constants) said nothing; out.size() == packed_bytes<Arch>(s, constants)
+template<class Arch = default_arch>
+void pack_products(const instruction& s, std::span<const std::byte> constants,
+                   std::span<std::byte> out) noexcept {
+  if (s.kind == opcode::linear) pack_linear<Arch>(linear_of(s, constants, {}), out);
 }
 
 /// Nothing, or why the integer products cannot hold an instruction: what check() of a linear layer or of an
@@ -98,8 +102,8 @@ inline index most_keys(const instruction& s, std::span<const std::byte> constant
 
 /// The products of the engine. Made anew for every instruction: it only points to memory.
 struct integer_products {
-  std::span<const std::int16_t> weights;  ///< packed, of the instruction at hand
-  std::span<std::byte> scratch;           ///< scratch_bytes(instruction, rows) of them
+  std::span<const std::byte> weights;  ///< packed, of the instruction at hand
+  std::span<std::byte> scratch;        ///< scratch_bytes(instruction, rows) of them
 
   /// Bytes of scratch for an instruction whose operands have at most `rows` rows.
   static std::size_t scratch_bytes(const instruction& s, index rows) noexcept {

@@ -46,14 +46,26 @@ template<class Arch = default_arch, ExactSum Sum>
 inline void requantize_row(std::span<const Sum> sums, std::span<const float> multiplier,
                            std::span<const float> offset, std::span<float> y) noexcept {
   using V = lane_of<Arch>;
-  real_row<Arch>(sums, y);
-  if (offset.empty()) {
-    map_row<Arch>(
-        y, [](const V& s, const V& m) { return lane::mul(s, m); }, y.data(), multiplier.data());
+  const auto scaled = [](const V& s, const V& m) { return lane::mul(s, m); };
+  const auto moved = [](const V& s, const V& m, const V& c) { return lane::add(lane::mul(s, m), c); };
+  const float* m = multiplier.data();
+  const float* c = offset.empty() ? nullptr : offset.data();
+  float* to = y.data();
+  std::size_t i = 0;
+  constexpr std::size_t width = lane_width<V>;
+  if constexpr (std::same_as<Sum, std::int32_t>) {  // whole registers in one pass
+    for (; y.size() - i >= width; i += width) {
+      const V s = lane::real(lane::load<ints_of<V>>(sums.data() + i));
+      const V scale = lane::load<V>(m + i);
+      lane::store(to + i, c == nullptr ? scaled(s, scale) : moved(s, scale, lane::load<V>(c + i)));
+    }
+  }
+  const std::span<float> rest = y.subspan(i);
+  real_row<Arch>(sums.subspan(i), rest);
+  if (c == nullptr) {
+    map_row<Arch>(rest, scaled, rest.data(), m + i);
   } else {
-    map_row<Arch>(
-        y, [](const V& s, const V& m, const V& c) { return lane::add(lane::mul(s, m), c); }, y.data(),
-        multiplier.data(), offset.data());
+    map_row<Arch>(rest, moved, rest.data(), m + i, c + i);
   }
 }
 

@@ -11,7 +11,7 @@ namespace repquant {
 /// below (zero points far beyond the codes, or 2^15 keys under powers of two up to 2^30) is run by the plain
 /// loops in int64 that define it.
 struct simulated_products {
-  std::span<const std::int16_t> weights;  ///< not used: the codes are read as they are stored
+  std::span<const std::byte> weights;  ///< not used: the codes are read as they are stored
   std::span<std::byte> scratch;
 
   static std::size_t scratch_bytes(const instruction& s, index rows) noexcept {

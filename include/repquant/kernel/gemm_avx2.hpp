@@ -16,7 +16,6 @@ struct registers {
   static constexpr int rows = 4;  // 8 sums, 2 weights, activations, ones and a product fit 16 registers
   static constexpr bool has_bytes = true;
   static constexpr bool exact_dot = false;
-  static constexpr bool unsigned_bytes = false;
 
   using wide = __m256i;
   using narrow = __m256i;
@@ -33,10 +32,9 @@ struct registers {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
   }
   static wide spread_wide(std::int32_t v) noexcept { return _mm256_set1_epi32(v); }
-  /// Pinned: g++ would make all products before the first sum, and run out of registers.
   static wide add(wide a, wide b) noexcept {
-    a = _mm256_add_epi32(a, b);
-    REPQUANT_PIN(a);
+    if constexpr (!reassociates_registers) return _mm256_add_epi32(a, b);
+    asm("vpaddd %1, %0, %0" : "+x"(a) : "x"(b));
     return a;
   }
   static wide multiply(wide a, wide b) noexcept { return _mm256_mullo_epi32(a, b); }
@@ -50,12 +48,12 @@ struct registers {
   static __m256i low_nibbles(__m256i v) noexcept { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
   static __m256i high_nibbles(__m256i v) noexcept { return low_nibbles(_mm256_srli_epi16(v, 4)); }
   static __m256i first_of(__m256i v) noexcept { return _mm256_and_si256(v, _mm256_set1_epi16(255)); }
-  static __m256i second_of(__m256i v) noexcept { return _mm256_andnot_si256(_mm256_set1_epi16(255), v); }
+  static __m256i second_of(__m256i v) noexcept { return _mm256_and_si256(v, _mm256_set1_epi16(-256)); }
   static narrow start(int v) noexcept { return _mm256_set1_epi16(static_cast<std::int16_t>(v)); }
   static narrow multiply_bytes(__m256i x, __m256i w) noexcept { return _mm256_maddubs_epi16(x, w); }
   static narrow add_narrow(narrow a, narrow b) noexcept {
-    a = _mm256_add_epi16(a, b);
-    REPQUANT_PIN(a);
+    if constexpr (!reassociates_registers) return _mm256_add_epi16(a, b);
+    asm("vpaddw %1, %0, %0" : "+x"(a) : "x"(b));
     return a;
   }
   static wide widen(wide s, narrow v) noexcept { return add(s, _mm256_madd_epi16(v, _mm256_set1_epi16(1))); }

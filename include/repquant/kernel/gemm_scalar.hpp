@@ -12,7 +12,6 @@ struct registers {
   static constexpr int rows = 4;
   static constexpr bool has_bytes = true;
   static constexpr bool exact_dot = true;
-  static constexpr bool unsigned_bytes = false;
 
   using wide = std::uint32_t;  // wraps, as registers do
   static wide zero() noexcept { return 0; }

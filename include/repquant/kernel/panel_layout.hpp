@@ -98,7 +98,7 @@ constexpr index products_in_range(std::int64_t max_x, std::int64_t low, std::int
 /// What a choice of layout may look at besides the ranges.
 enum class packing_goal : std::uint8_t {
   speed,   ///< the fastest kernel for many rows
-  memory,  ///< no more than a byte for a weight: for few rows, where reading the weights is the work
+  memory,  ///< a byte for a weight, half of one up to 4 bits: for few rows, where reading weights is the work
 };
 
 /// The layout that suits the bit widths alone: for weights packed while the model runs.
@@ -110,7 +110,7 @@ constexpr panel_layout layout_of_bits(instruction_set set, index k, index n, int
   const std::int64_t max_x = (1 << x_bits) - 1;
   if (!multiplies_bytes(set)) {
     l.storage = panel_storage::pairs;
-  } else if (w_bits <= 4) {
+  } else if (w_bits <= 4 && goal == packing_goal::memory) {
     l.storage = panel_storage::nibbles;
     l.shift = 0;
     l.products = static_cast<std::int32_t>(products_in_range(max_x, 0, (1 << w_bits) - 1, l.storage));

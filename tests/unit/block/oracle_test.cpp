@@ -26,8 +26,8 @@ class lockstep {
  public:
   explicit lockstep(const rq::model_view& m) : model_(m), oracle_(m), sites_(m.sites().size()) {
     for (const rq::instruction& s : m.instructions()) {
-      std::vector<std::int16_t> w(rq::packed_weight_count(s));
-      rq::pack_weights(s, m.constants(), w);
+      std::vector<std::byte> w(rq::packed_bytes(s, m.constants()));
+      rq::pack_products(s, m.constants(), w);
       weights_.push_back(std::move(w));
     }
   }
@@ -148,7 +148,7 @@ class lockstep {
 
   rq::model_view model_;
   oracle::model oracle_;
-  std::vector<std::vector<std::int16_t>> weights_;
+  std::vector<std::vector<std::byte>> weights_;
   std::vector<site_count> sites_;
   std::int64_t floats_ = 0;
 };

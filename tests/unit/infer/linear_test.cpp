@@ -41,11 +41,12 @@ struct fixture {
   }
 };
 
-template<class Arch>
+template<class Arch, class Packed = Arch>
 std::vector<float> run(fixture& f) {
-  std::vector<std::int16_t> packed(static_cast<std::size_t>(f.layer.packed_size()), 99);
-  rq::pack_linear<Arch>(f.layer, packed);
+  std::vector<std::byte> packed(rq::linear_packed_bytes<Packed>(f.layer), std::byte{99});
+  rq::pack_linear<Packed>(f.layer, packed);
   f.layer.packed = packed;
+  REQUIRE(!rq::check_packed<Packed>(f.layer));
   std::vector<std::byte> workspace(rq::linear_workspace_size(f.layer) + 8);
   std::vector<float> y(static_cast<std::size_t>(f.tokens * (f.layer.out + 1)), 77.0F);
   rq::linear_rows<Arch>(f.layer, f.x.data(), f.tokens, f.layer.in + 2, std::span(workspace).subspan(8),
@@ -78,6 +79,7 @@ void same_everywhere(fixture& f) {
   const std::vector<float> want = expected(f);
   CHECK(oracle::same_bits(run<rq::default_arch>(f), want));
   CHECK(oracle::same_bits(run<rq::scalar_arch>(f), want));
+  CHECK(oracle::same_bits(run<rq::scalar_arch, rq::default_arch>(f), want));
 }
 
 }  // namespace

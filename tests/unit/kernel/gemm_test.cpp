@@ -95,7 +95,6 @@ rq::panel_layout agrees(const problem& p, rq::packing_goal goal = rq::packing_go
   for (rq::index i = 0; i < p.m; ++i) {
     for (rq::index j = 0; j < p.n; ++j) want.push_back(p.sum(i, j));
   }
-  rq::panel_layout chosen;
   instruction_sets::for_each([&]<rq::instruction_set Set>() {
     const rq::packing_plan plan = rq::plan_packing(Set, p.weights(), goal);
     for (edge touching : {edge::front, edge::back}) {
@@ -111,9 +110,8 @@ rq::panel_layout agrees(const problem& p, rq::packing_goal goal = rq::packing_go
                             << " products " << plan.layout.products);
       CHECK(run<Set>(p, packed, touching) == want);
     }
-    if (Set == rq::instruction_set::avx2) chosen = plan.layout;
   });
-  return chosen;
+  return rq::plan_packing(rq::instruction_set::avx2, p.weights(), goal).layout;
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 
 #if REPQUANT_X86_64
 #include <cpuid.h>
+#elif REPQUANT_AARCH64
+#include <sys/auxv.h>
 #endif
 
 namespace instruction_sets {
@@ -41,8 +43,12 @@ inline bool runs_here(rq::instruction_set s) {
     default:
       return false;
   }
+#elif REPQUANT_AARCH64
+  if (s == neon_dotprod) return (getauxval(AT_HWCAP) & (1UL << 20U)) != 0;
+  if (s == neon_i8mm) return (getauxval(AT_HWCAP2) & (1UL << 13U)) != 0;
+  return s == neon;
 #else
-  return s == rq::instruction_set_of<rq::default_arch> || s == neon;
+  return false;
 #endif
 }
 
@@ -52,7 +58,21 @@ void for_each(F&& f) {
   using enum rq::instruction_set;
   f.template operator()<scalar>();
 #if REPQUANT_X86_64
+  f.template operator()<sse2>();
+  if (runs_here(sse4)) f.template operator()<sse4>();
   if (runs_here(avx2)) f.template operator()<avx2>();
+  if (runs_here(avx_vnni)) f.template operator()<avx_vnni>();
+  if (runs_here(avx512)) f.template operator()<avx512>();
+  if (runs_here(avx512_vnni)) f.template operator()<avx512_vnni>();
+#endif
+#if REPQUANT_AARCH64
+  f.template operator()<neon>();
+#endif
+#if REPQUANT_NEON_DOTPROD
+  if (runs_here(neon_dotprod)) f.template operator()<neon_dotprod>();
+#endif
+#if REPQUANT_NEON_I8MM
+  if (runs_here(neon_i8mm)) f.template operator()<neon_i8mm>();
 #endif
 }
 

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+/// The product kernels in AVX-512 with VNNI: products of bytes and of int16 are summed in int32 at once.
+/// Compiles without any flag; runs where the CPU has AVX-512 F, BW, VL and VNNI.
+#pragma once
+
+#include <repquant/core/config.hpp>
+#include <repquant/kernel/gemm_operands.hpp>
+
+#if REPQUANT_X86_64
+#include <immintrin.h>
+
+REPQUANT_TARGET_BEGIN("avx512f,avx512bw,avx512vl,avx512vnni")
+namespace repquant::detail::gemm_avx512_vnni {
+
+struct registers {
+  static constexpr int lanes = 16;
+  static constexpr int rows = 8;  // 16 sums hide the latency
+  static constexpr bool has_bytes = true;
+  static constexpr bool exact_dot = true;
+
+  using wide = __m512i;
+  static __m512i load(const void* p) noexcept { return _mm512_loadu_si512(p); }
+  /// Four bytes of a row, in every lane.
+  static __m512i spread(const void* p) noexcept {
+    std::int32_t v = 0;
+    std::memcpy(&v, p, sizeof v);
+    return _mm512_set1_epi32(v);
+  }
+  static wide zero() noexcept { return _mm512_setzero_si512(); }
+  static wide load_wide(const std::int32_t* p) noexcept { return load(p); }
+  static void store_wide(std::int32_t* p, wide v) noexcept { _mm512_storeu_si512(p, v); }
+  static wide spread_wide(std::int32_t v) noexcept { return _mm512_set1_epi32(v); }
+  static wide add(wide a, wide b) noexcept { return _mm512_add_epi32(a, b); }
+  static wide multiply(wide a, wide b) noexcept { return _mm512_mullo_epi32(a, b); }
+
+  static __m512i load_pairs(const std::byte* p) noexcept { return load(p); }
+  static __m512i spread_pairs(const std::int16_t* p) noexcept { return spread(p); }
+  static wide dot_pairs(wide s, __m512i x, __m512i w) noexcept { return _mm512_dpwssd_epi32(s, x, w); }
+
+  static __m512i load_bytes(const std::byte* p) noexcept { return load(p); }
+  static __m512i spread_bytes(const std::uint8_t* p) noexcept { return spread(p); }
+  static __m512i low_nibbles(__m512i v) noexcept { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
+  static __m512i high_nibbles(__m512i v) noexcept { return low_nibbles(_mm512_srli_epi16(v, 4)); }
+  static wide dot(wide s, __m512i x, __m512i w) noexcept { return _mm512_dpbusd_epi32(s, x, w); }
+};
+
+#include <repquant/kernel/gemm_tile.inc>
+
+}  // namespace repquant::detail::gemm_avx512_vnni
+REPQUANT_TARGET_END
+#endif
