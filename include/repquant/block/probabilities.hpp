@@ -41,13 +41,12 @@ void for_each_head(const instruction& s, std::span<const std::byte> constants, c
     for (index c = 0; c < d; ++c) a.col(c).array() -= head.q_zero[static_cast<std::size_t>(c)];
     const matrix<double> b = k.middleCols(g * d, d).template cast<double>().array() - s.zero_b;
     const matrix<double> sums = a * b.transpose();  // [tokens x keys], exact integers
-    matrix<> p = matrix<>::Zero(sums.rows(), sums.cols());
+    matrix<> p(sums.rows(), sums.cols());
+    std::vector<float> row(static_cast<std::size_t>(padded_scores(sums.cols())));
     for (index i = 0; i < p.rows(); ++i) {
-      const index visible = head.visible(i);
-      for (index j = 0; j < visible; ++j)
-        p(i, j) = lane::mul(static_cast<float>(sums(i, j)), head.score_multiplier);
-      const std::span<float> row(p.row(i).data(), static_cast<std::size_t>(visible));
-      softmax_row(std::span<const float>(row), row);
+      softmax_of_sums(std::span<const double>(sums.row(i).data(), static_cast<std::size_t>(sums.cols())),
+                      head.score_multiplier, head.visible(i), std::span<float>(row));
+      std::copy_n(row.data(), p.cols(), p.row(i).data());
     }
     f(h, head, p);
   }

@@ -74,23 +74,37 @@ requires(Steps == 1 || Steps == 2) struct logarithmic {
     return {lane::load<V>(s.data())};
   }
 
+  /// The bits of the least quotient x / scale whose code is c or less, for c < Steps: the floats above
+  /// 2^(-1/2) (log2), above 2^(-1/4) and 2^(-3/4) (log_sqrt2). Steps codes further they are an octave lower.
+  static constexpr std::array<std::int32_t, Steps> least_quotients() noexcept {
+    if constexpr (Steps == 1) {
+      return {0x3F3504F4};
+    } else {
+      return {0x3F5744FD, 0x3F1837F1};
+    }
+  }
+
+  /// The code of a positive float from its bits, where `least` are the bits of the least values of codes
+  /// 0 .. Steps - 1 and all other boundaries lie whole octaves below these: how many boundaries are above it.
+  ///
+  /// Requires  value < least + 2^23 for every one of `least`
+  template<CodeLane I>
+  [[nodiscard]] I code_of(const I& value, const std::array<I, Steps>& least) const noexcept {
+    I q(0);
+    for (const I& boundary : least) q = q + ((boundary + I(0x007FFFFF) - value) >> 23);
+    if (last() - smallest() <= 1) return lane::min(q, I(last()));
+    return lane::select(lane::greater(q, I(smallest())), I(last()), q);
+  }
+
   /// The code of x, from the exponent and the mantissa of the correctly rounded x / scale.
   template<Lane V>
   ints_of<V> encode(V x, const log_scale_of<V>& p) const noexcept {
     using I = ints_of<V>;
     // NaN and negative values become 0, whose code is beyond every level; what is above 1 becomes 1, code 0
-    const I quotient = lane::bits(lane::min(lane::max(lane::div(x, p.scale), V(0.0F)), V(1.0F)));
-    I q(0);
-    if constexpr (Steps == 1) {
-      // round(-log2(2^e m)) = -e - (m > sqrt 2): the addend carries into the exponent where the mantissa
-      // field is greater than 0x3504F3
-      q = I(127) - ((quotient + I(0x00800000 - 0x3504F4)) >> 23);
-    } else {
-      // round(-2 log2(2^e m)) = -2e - (m > 2^(1/4)) - (m > 2^(3/4))
-      q = I(254) - ((quotient + I(0x00800000 - 0x1837F1)) >> 23) -
-          ((quotient + I(0x00800000 - 0x5744FD)) >> 23);
-    }
-    return lane::select(lane::greater(q, I(smallest())), I(last()), q);
+    const V quotient = lane::min(lane::max(lane::div(x, p.scale), V(0.0F)), V(1.0F));
+    std::array<I, Steps> least;
+    for (std::size_t c = 0; c < Steps; ++c) least[c] = I(least_quotients()[c]);
+    return code_of(I(lane::bits(quotient)), least);
   }
 
   /// The value of code q: one multiplication of the scale by a power of two, or by the float nearest to

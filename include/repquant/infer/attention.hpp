@@ -1,139 +1,241 @@
 // SPDX-License-Identifier: MIT
-/// One attention head on codes: exact score sums, softmax in float, probability codes, exact value sums.
-/// Grouped queries and several heads are the caller's loop: operands may be slices of one matrix.
+/// One attention head on codes: exact score sums, softmax straight to probability codes, exact value sums.
+/// Grouped queries and several heads are the caller's loop: operands may be slices of one matrix, and heads that
+/// share keys and values share their packed form.
+///
+/// Length: the two products of a block of queries, whose operands have the same preparation.
 #pragma once
 
 #include <repquant/infer/attention_sums.hpp>
+#include <repquant/kernel/pack_panels.hpp>
 
 namespace repquant {
 
-/// Runs one head.
+namespace detail {
+
+/// The instruction set whose products an architecture's attention uses.
+template<class Arch>
+inline constexpr instruction_set attention_set = [] {
+  constexpr instruction_set widest = instruction_set_of<Arch>;
+  if constexpr (requires { typename kernels_of<widest>::type; }) {
+    return widest;
+  } else if constexpr (compiled_for::avx2 && !std::same_as<Arch, scalar_arch>) {
+    return instruction_set::avx2;
+  } else {
+    return instruction_set::scalar;
+  }
+}();
+
+/// out[j] = -sum_d q_zero[d] k'[j][d], k' the packed keys: what makes scores of q those of q - q_zero.
+template<instruction_set Set>
+inline void key_offsets(const attention_head& h, const attention_operands& x, const gemm_weights& keys,
+                        std::span<std::uint8_t> row, std::span<std::byte> scratch, std::int64_t* wide,
+                        std::int32_t* out) noexcept {
+  const bool bytes = std::all_of(h.q_zero.begin(), h.q_zero.end(), [&](std::int32_t z) {
+    return z >= 0 && z < 1 << h.code_bits;
+  });
+  if (out != nullptr && bytes) {  // the zero points are one more query
+    std::copy(h.q_zero.begin(), h.q_zero.end(), row.begin());
+    gemm<Set>(keys, row.data(), 1, h.head_dim, 0, keys.layout.panels(), scratch,
+              [out](index, index column, const auto* sums, index count) {
+                for (index j = 0; j < count; ++j) out[column + j] = static_cast<std::int32_t>(-sums[j]);
+              });
+    return;
+  }
+  for (index j = 0; j < h.keys; ++j) {
+    std::int64_t sum = 0;
+    for (index d = 0; d < h.head_dim; ++d) {
+      sum -= std::int64_t{h.q_zero[static_cast<std::size_t>(d)]} * (x.k[j * x.k_stride + d] - keys.layout.shift);
+    }
+    if (out != nullptr) out[j] = static_cast<std::int32_t>(sum);
+    if (wide != nullptr) wide[j] = sum;
+  }
+}
+
+/// slope and offset of packed values: the zero points of the columns, and that of uniform codes.
+template<class T>
+inline void value_corrections(const attention_head& h, const attention_operands& x, const panel_layout& l,
+                              T* slope, T* offset) noexcept {
+  const bool uniform_zero = h.probability.kind == probability_kind::as_uniform && h.probability.zero_point != 0;
+  for (index d = 0; d < l.padded_n(); ++d) {
+    const std::int64_t zero = d < h.head_dim ? h.v_zero[static_cast<std::size_t>(d)] : 0;
+    std::uint64_t sum = 0;
+    for (index j = 0; uniform_zero && d < h.head_dim && j < h.keys; ++j) {
+      sum += static_cast<std::uint64_t>(x.v[j * x.v_stride + d] - zero);
+    }
+    slope[d] = static_cast<T>(l.shift - zero);
+    offset[d] = static_cast<T>(0 - static_cast<std::uint64_t>(std::int64_t{h.probability.zero_point}) * sum);
+  }
+}
+
+}  // namespace detail
+
+/// Packs the keys and the values of a head for attend<Arch>.
+///
+/// Requires  check(h) says nothing; memory of packed_keys_values_size bytes, any alignment, which what is returned
+///           points to. Of h only keys, head_dim, code_bits and the kind and bits of the probabilities matter
+/// Cost      one pass over both
+template<class Arch = default_arch>
+[[nodiscard]] inline packed_keys_values pack_keys_values(const attention_head& h, const attention_operands& x,
+                                                         std::span<std::byte> memory) noexcept {
+  constexpr instruction_set set = detail::attention_set<Arch>;
+  workspace_parts parts(memory);
+  packed_keys_values p;
+  p.keys = detail::key_layout(set, h.keys, h.head_dim, h.code_bits);
+  p.values = detail::value_layout_of(set, h.keys, h.head_dim, h.code_bits, h.probability);
+  const std::span<std::byte> keys = parts.take<std::byte>(p.keys.bytes());
+  const std::span<std::byte> values = parts.take<std::byte>(p.values.bytes());
+  pack_panels(p.keys, {x.k, x.k_stride, 1}, keys.data());
+  pack_panels(p.values, {x.v, 1, x.v_stride}, values.data());
+  p.key_panels = keys.data();
+  p.value_panels = values.data();
+  return p;
+}
+
+/// Runs one head whose keys and values are packed.
 ///
 /// Shapes    q [queries x head_dim], k and v [keys x head_dim], out [queries x head_dim]
-/// Requires  check(h) says nothing; scratch of attention_scratch_size bytes, any alignment; out overlaps no
-///           operand. `sink(i, codes, keys)` is called once per query with its probability codes
+/// Requires  check(h) says nothing; `packed` made by pack_keys_values<Arch> of the same keys, values and sizes;
+///           scratch of attention_scratch_size bytes, any alignment; out overlaps no operand. `sink(i, codes,
+///           keys)` is called once per query with its probability codes
 /// Cost      2 queries keys head_dim multiply-adds (3 for log_sqrt2), queries keys exponentials
 /// Precision integer sums exact; the same bits on every Arch. A query that sees no key gives 0 (times the
-///           scales); a NaN score gives code.masked() for every key
+///           scales); a score multiplier that is negative or not finite gives code.masked() for every key
 template<class Arch = default_arch, class Sink = no_probability_sink>
-inline void attend(const attention_head& h, const attention_operands& x, std::span<std::byte> scratch,
-                   Sink&& sink = Sink{}) noexcept {
-  REPQUANT_ASSERT(scratch.size() >= attention_scratch_size(h.queries, h.keys, h.head_dim));
+inline void attend(const attention_head& h, const attention_operands& x, const packed_keys_values& packed,
+                   std::span<std::byte> scratch, Sink&& sink = Sink{}) noexcept {
+  constexpr instruction_set set = detail::attention_set<Arch>;
   const detail::attention_forms f = detail::forms_of(h);
   const index dim = h.head_dim;
   const index block = std::min(h.queries, detail::attention_block);
-  const index dim_stride = padded_row(dim);
-  const index key_stride = padded_row(h.keys);
+  const index stride = padded_scores(h.keys);
+  const index sum_stride = padded_scores(dim);
   const auto width = static_cast<std::size_t>(dim);
-  const auto row_of_keys = static_cast<std::size_t>(h.keys);
 
   workspace_parts parts(scratch);
-  const auto k16 = parts.take<std::int16_t>(h.keys * dim_stride);
-  const auto v16 = parts.take<std::int16_t>(dim * key_stride);
-  const auto q16 = parts.take<std::int16_t>(block * dim_stride);
-  const auto powers = parts.take<std::int16_t>(block * key_stride);
-  const auto scores = parts.take<std::int64_t>(block * h.keys);
-  const auto even = parts.take<std::int64_t>(block * dim);
-  const auto odd = parts.take<std::int64_t>(block * dim);
-  const auto q_zero = parts.take<std::int16_t>(dim);
-  const auto v_zero = parts.take<std::int32_t>(dim);
-  const auto parts_of_keys = parts.take<std::int64_t>(h.keys);
+  const auto scores = parts.take<std::int64_t>(block * stride);
+  const auto exponentials = parts.take<float>(std::max(block * stride, probability_scratch(h.keys)));
+  const auto codes = parts.take<std::uint8_t>(block * stride);
+  const auto even = parts.take<std::int64_t>(block * sum_stride);
+  const auto odd = parts.take<std::int64_t>(block * sum_stride);
+  const auto key_parts = parts.take<std::int64_t>(stride);
+  const auto slope = parts.take<std::int64_t>(sum_stride);
+  const auto offset = parts.take<std::int64_t>(sum_stride);
+  const auto zero_row = parts.take<std::uint8_t>(sum_stride);
   const auto even_scale = parts.take<float>(dim);
   const auto odd_scale = parts.take<float>(dim);
-  const auto probabilities = parts.take<float>(h.keys);
-  const auto codes = parts.take<std::uint8_t>(block * h.keys);
+  const auto powers = parts.take<std::byte>(static_cast<index>(log_product_scratch(block, h.keys)));
+  const auto words = parts.take<std::byte>(
+      static_cast<index>(std::max(gemm_scratch_bytes(packed.keys), gemm_scratch_bytes(packed.values))));
 
-  const auto center_row = [dim, width, dim_stride](const std::uint8_t* row, auto zero, std::int16_t* to) {
-    center<Arch>({row, width}, zero, {to, width});
-    std::fill(to + dim, to + dim_stride, std::int16_t{0});
-  };
-  const auto centre = [&h](std::int32_t zero, bool near) {
-    return near ? detail::nearest_code(h, zero) : zero;
-  };
-  for (std::size_t d = 0; d < width; ++d) {
-    q_zero[d] = static_cast<std::int16_t>(centre(h.q_zero[d], f.score_near));
+  gemm_weights keys{packed.keys, packed.key_panels};
+  std::fill(key_parts.begin(), key_parts.end(), std::int64_t{0});
+  if (f.score_wide) {
+    detail::key_offsets<set>(h, x, keys, zero_row, words, key_parts.data(), nullptr);
+  } else {
+    auto* const narrow = reinterpret_cast<std::int32_t*>(key_parts.data());
+    detail::key_offsets<set>(h, x, keys, zero_row, words, nullptr, narrow);
+    keys.offset = narrow;
   }
-  for (index j = 0; j < h.keys; ++j) {
-    center_row(x.k + j * x.k_stride, centre(h.k_zero, f.score_near), k16.data() + j * dim_stride);
-  }
-  if (f.score_near) detail::score_parts_of_keys(h, x, parts_of_keys);
-  if (f.value_by_product) {
-    for (std::size_t d = 0; d < width; ++d) v_zero[d] = centre(h.v_zero[d], f.value_near);
-    center_transposed(x.v, h.keys, dim, x.v_stride, v_zero, v16.data(), key_stride);
-    for (index d = 0; d < dim; ++d) {
-      std::fill(v16.data() + d * key_stride + h.keys, v16.data() + (d + 1) * key_stride, std::int16_t{0});
+  gemm_weights values{packed.values, packed.value_panels};
+  if (f.bands_wide) {
+    detail::value_corrections(h, x, packed.values, slope.data(), offset.data());
+    values.wide_slope = slope.data();
+    values.wide_offset = offset.data();
+  } else {
+    auto* const narrow_slope = reinterpret_cast<std::int32_t*>(slope.data());
+    auto* const narrow_offset = reinterpret_cast<std::int32_t*>(offset.data());
+    detail::value_corrections(h, x, packed.values, narrow_slope, narrow_offset);
+    values.slope = narrow_slope;
+    if (h.probability.kind == probability_kind::as_uniform && h.probability.zero_point != 0) {
+      values.offset = narrow_offset;
     }
   }
   const value_scales scales = scales_of<Arch>(h.probability, h.value_scale, even_scale, odd_scale);
   const bool two_sums = h.probability.kind == probability_kind::as_log_sqrt2;
+  const std::uint8_t masked = h.probability.masked();
 
   for (index i0 = 0; i0 < h.queries; i0 += block) {
     const index rows = std::min(block, h.queries - i0);
     const index seen = h.visible(i0 + rows - 1);  // the most of this block: later queries see no fewer
-    // scores and codes of each query; Sum is what holds the score sums
-    const auto rows_of_codes = [&]<class Sum>(const Sum* sums) {
+    const auto visible = [&h, i0](index r) { return h.visible(i0 + r); };
+    const index panels = (seen + packed.keys.width() - 1) / packed.keys.width();
+    const std::uint8_t* q = x.q + i0 * x.q_stride;
+    if (!f.score_wide) {
+      auto* const sums = reinterpret_cast<std::int32_t*>(scores.data());
+      gemm<set>(keys, q, rows, x.q_stride, 0, panels, words,
+                [sums, stride](index r, index column, const auto* from, index count) {
+                  std::int32_t* const to = sums + r * stride + column;
+                  for (index j = 0; j < count; ++j) to[j] = static_cast<std::int32_t>(from[j]);
+                });
+      h.probability.visit([&](const auto& codec, const auto& p) {
+        probability_codes<Arch>(codec, p, sums, rows, h.keys, visible, h.score_multiplier, masked,
+                                exponentials.data(), codes.data());
+      });
+    } else {
+      gemm<set>(keys, q, rows, x.q_stride, 0, panels, words,
+                [&](index r, index column, const auto* from, index count) {
+                  std::int64_t* const to = scores.data() + r * stride + column;
+                  for (index j = 0; j < count; ++j) to[j] = from[j] + key_parts[static_cast<std::size_t>(column + j)];
+                });
+      const auto n = static_cast<std::size_t>(h.keys);
       for (index r = 0; r < rows; ++r) {
-        const std::span<std::uint8_t> row =
-            codes.subspan(static_cast<std::size_t>(r) * row_of_keys, row_of_keys);
-        probability_row<Arch>(h.probability, std::span<const Sum>(sums + r * h.keys, row_of_keys),
-                              h.score_multiplier, h.visible(i0 + r), probabilities, row);
-        sink(i0 + r, static_cast<const std::uint8_t*>(row.data()), h.keys);
+        probability_row<Arch>(h.probability, std::span<const std::int64_t>(scores.data() + r * stride, n),
+                              h.score_multiplier, visible(r), exponentials, std::span(codes.data() + r * stride, n));
+      }
+    }
+    for (index r = 0; r < rows; ++r) {
+      sink(i0 + r, static_cast<const std::uint8_t*>(codes.data() + r * stride), h.keys);
+    }
+
+    const auto value_sums = [&]<class Sum>(Sum* e, Sum* o) {
+      if (f.plain || seen == 0) {
+        for (index r = 0; r < rows; ++r) {
+          detail::plain_values(h, x, codes.data() + r * stride, visible(r), e + r * sum_stride, o + r * sum_stride);
+        }
+        return;
+      }
+      h.probability.visit([&]<class C>(const C& codec, const auto& p) {
+        if constexpr (std::same_as<C, uniform>) {
+          values.places = p.zero_point == 0 ? seen : h.keys;  // masked codes are the zero point
+          gemm<set>(values, codes.data(), rows, stride, 0, values.layout.panels(), words,
+                    [e, sum_stride](index r, index column, const auto* from, index count) {
+                      Sum* const to = e + r * sum_stride + column;
+                      for (index d = 0; d < count; ++d) to[d] = static_cast<Sum>(from[d]);
+                    });
+        } else {
+          values.places = seen;
+          log_product<set, Arch>(codec, codes.data(), rows, stride, visible, values, h.code_bits, e, o, sum_stride,
+                                 powers);
+        }
+      });
+    };
+    const auto finish = [&]<class Sum>(Sum* e, Sum* o) {
+      value_sums(e, o);
+      for (index r = 0; r < rows; ++r) {
+        value_row<Arch>(std::span<const Sum>(e + r * sum_stride, width),
+                        std::span<const Sum>(o + r * sum_stride, two_sums ? width : 0), scales,
+                        std::span<float>(x.out + (i0 + r) * x.out_stride, width));
       }
     };
-    for (index r = 0; r < rows; ++r) {
-      center_row(x.q + (i0 + r) * x.q_stride, std::span<const std::int16_t>(q_zero),
-                 q16.data() + r * dim_stride);
-    }
-    if (f.score_fits) {
-      auto* sums = reinterpret_cast<std::int32_t*>(scores.data());
-      product<Arch>(q16.data(), rows, dim_stride, k16.data(), seen, dim_stride, dim_stride, sums, h.keys);
-      rows_of_codes(static_cast<const std::int32_t*>(sums));
+    if (f.value_wide || f.plain) {
+      finish(even.data(), odd.data());
     } else {
-      product_wide<Arch>(q16.data(), rows, dim_stride, k16.data(), seen, dim_stride, dim_stride, f.max_q,
-                         f.max_k, scores.data(), h.keys);
-      for (index r = 0; f.score_near && r < rows; ++r) {
-        detail::complete_scores(h, q16.data() + r * dim_stride,
-                                parts_of_keys.first(static_cast<std::size_t>(seen)),
-                                scores.data() + r * h.keys);
-      }
-      rows_of_codes(static_cast<const std::int64_t*>(scores.data()));
-    }
-    // values; a row that sees fewer keys than its block has codes of no weight there, unless its codec has no
-    // zero: then the rows go one by one
-    const bool masked_is_zero = h.probability.kind == probability_kind::as_uniform
-                                    ? h.probability.masked() == h.probability.zero_point
-                                    : h.probability.zero == zero_rule::last_code;
-    const bool together = f.value_by_product && (masked_is_zero || h.visible(i0) == seen);
-    const index step = together ? rows : 1;
-    for (index r0 = 0; r0 < rows; r0 += step) {
-      const index keys = together ? seen : h.visible(i0 + r0);
-      const std::uint8_t* from = codes.data() + r0 * h.keys;
-      const auto finish = [&]<class Sum>(const Sum* e, const Sum* o) {
-        for (index r = 0; r < step; ++r) {
-          value_row<Arch>(std::span<const Sum>(e + r * dim, width),
-                          std::span<const Sum>(o + r * dim, two_sums ? width : 0), scales,
-                          std::span<float>(x.out + (i0 + r0 + r) * x.out_stride, width));
-        }
-      };
-      if (f.value_fits) {
-        auto* e = reinterpret_cast<std::int32_t*>(even.data());
-        auto* o = reinterpret_cast<std::int32_t*>(odd.data());
-        detail::value_sums<Arch>(h, f, from, step, v16.data(), key_stride, keys, e, o, powers);
-        finish(static_cast<const std::int32_t*>(e), static_cast<const std::int32_t*>(o));
-      } else {
-        if (f.value_by_product) {
-          detail::value_sums<Arch>(h, f, from, step, v16.data(), key_stride, keys, even.data(), odd.data(),
-                                   powers);
-          for (index r = 0; f.value_near && r < step; ++r) {
-            detail::complete_values(h, from + r * h.keys, keys, even.data() + r * dim, odd.data() + r * dim);
-          }
-        } else {
-          detail::plain_values(h, x, from, keys, even.data(), odd.data());
-        }
-        finish(static_cast<const std::int64_t*>(even.data()), static_cast<const std::int64_t*>(odd.data()));
-      }
+      finish(reinterpret_cast<std::int32_t*>(even.data()), reinterpret_cast<std::int32_t*>(odd.data()));
     }
   }
+}
+
+/// Runs one head: packs its keys and values, and goes on as above.
+///
+/// Requires  check(h) says nothing; scratch of attention_scratch_size bytes, any alignment; out overlaps no operand
+template<class Arch = default_arch, class Sink = no_probability_sink>
+inline void attend(const attention_head& h, const attention_operands& x, std::span<std::byte> scratch,
+                   Sink&& sink = Sink{}) noexcept {
+  REPQUANT_ASSERT(scratch.size() >= attention_scratch_size(h.queries, h.keys, h.head_dim));
+  const std::size_t front = packed_keys_values_size(h.keys, h.head_dim);
+  const packed_keys_values packed = pack_keys_values<Arch>(h, x, scratch.first(front));
+  attend<Arch>(h, x, packed, scratch.subspan(front), std::forward<Sink>(sink));
 }
 
 }  // namespace repquant

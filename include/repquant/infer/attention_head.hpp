@@ -6,6 +6,9 @@
 #include <repquant/core/failure.hpp>
 #include <repquant/infer/probability.hpp>
 #include <repquant/infer/workspace.hpp>
+#include <repquant/kernel/center.hpp>
+#include <repquant/kernel/log_product.hpp>
+#include <repquant/kernel/product.hpp>
 
 #include <algorithm>
 #include <limits>
@@ -67,8 +70,9 @@ struct no_probability_sink {
 
 namespace detail {
 
-/// Queries that run together: enough for the tiles of product.hpp, few enough for the first-level cache.
-inline constexpr index attention_block = 8;
+/// Queries that run together: enough for the tiles of gemm.hpp, few enough that their scores, exponentials and
+/// codes stay in the first-level cache.
+inline constexpr index attention_block = 16;
 
 /// The largest magnitude of a probability operand: a power of two, or a centred uniform code.
 inline std::int64_t largest_probability(const probability_code& code) noexcept {
@@ -81,61 +85,60 @@ inline std::int64_t largest_probability(const probability_code& code) noexcept {
   });
 }
 
-/// The code nearest to a zero point.
-inline std::int32_t nearest_code(const attention_head& h, std::int32_t zero) noexcept {
-  return std::clamp(zero, 0, (1 << h.code_bits) - 1);
-}
-
-/// Which arithmetic the ranges of a head prove. Where int32 does not hold the sums because of zero points
-/// beyond the codes, the operands are centred on the nearest codes, and what that leaves out is added in
-/// int64 (attention_sums.hpp): the cost of a wide zero point is that of a pass over the keys, not of the
-/// products.
+/// Which arithmetic the ranges of a head prove, and the layouts of its packed keys and values.
+///
+/// Scores are made without what all keys of a query have in common: a softmax sees differences only, and they are
+/// the same integers. So neither k_zero nor the query's own part of it matters, and
+///
+///   S'[j] = sum_d (q[d] - q_zero[d])(k[j][d] - shift),  |S'| <= sum_d max|q - q_zero| 2^(b-1)
 struct attention_forms {
-  bool score_fits = false;       ///< score sums fit int32
-  bool value_fits = false;       ///< value sums fit int32
-  bool score_near = false;       ///< q and k are centred on the codes nearest to their zero points
-  bool value_near = false;       ///< v is
-  bool value_by_product = true;  ///< false: a zero point of uniform probabilities that no int16 holds
-  std::int64_t max_q = 0, max_k = 0, max_v = 0, max_p = 0;  ///< largest magnitudes of operands, as centred
-  std::int64_t sum_q = 0;                                   ///< largest sum_d |q[d] - q_zero[d]|
-  std::int64_t far_k = 0, far_v = 0;                        ///< largest |k - k_zero| and |v[d] - v_zero[d]|
+  bool score_wide = false;  ///< score sums are int64
+  bool bands_wide = false;  ///< so are the value sums of a band of powers, or of uniform codes
+  bool value_wide = false;  ///< so are the joined value sums
+  bool plain = false;       ///< uniform codes of which masked keys have weight: values by plain loops
+  std::int64_t max_p = 0;   ///< largest magnitude of a probability operand
+  std::int64_t sum_q = 0;   ///< largest sum_d |q[d] - q_zero[d]|
+  std::int64_t far_k = 0;   ///< largest |k - k_zero|
+  std::int64_t far_v = 0;   ///< largest |v[d] - v_zero[d]|
 };
 inline attention_forms forms_of(const attention_head& h) noexcept {
   const int levels = 1 << h.code_bits;
-  const bool log = h.probability.kind != probability_kind::as_uniform;
-  const auto beyond = [&h](std::int32_t zero) { return zero != nearest_code(h, zero); };
   attention_forms f;
-  bool score_beyond = beyond(h.k_zero);
-  bool score_int16 = center_fits(h.k_zero);
-  for (std::int32_t zero : h.q_zero) {
-    const std::int64_t largest = center_largest(zero, levels);
-    f.max_q = std::max(f.max_q, largest);
-    f.sum_q += largest;
-    score_beyond = score_beyond || beyond(zero);
-    score_int16 = score_int16 && center_fits(zero);
-  }
-  bool value_beyond = false;
-  bool value_int16 = true;
-  for (std::int32_t zero : h.v_zero) {
-    f.far_v = std::max(f.far_v, center_largest(zero, levels));
-    value_beyond = value_beyond || beyond(zero);
-    value_int16 = value_int16 && center_fits(zero);
-  }
+  for (std::int32_t zero : h.q_zero) f.sum_q += center_largest(zero, levels);
+  for (std::int32_t zero : h.v_zero) f.far_v = std::max(f.far_v, center_largest(zero, levels));
   f.far_k = center_largest(h.k_zero, levels);
   f.max_p = largest_probability(h.probability);
-  f.value_by_product = log || center_fits(h.probability.zero_point);
-  f.score_fits = score_int16 && f.sum_q <= 0x7FFFFFFF / f.far_k;
-  f.value_fits = f.value_by_product && value_int16 && product_fits(h.keys, f.max_p, f.far_v) &&
-                 (!log || f.max_p <= 1 << 14);
-  f.score_near = !f.score_fits && score_beyond;
-  f.value_near = f.value_by_product && !f.value_fits && value_beyond;
-  if (f.score_near) f.max_q = levels - 1;
-  f.max_k = f.score_near ? levels - 1 : f.far_k;
-  f.max_v = f.value_near ? levels - 1 : f.far_v;
+  f.score_wide = f.sum_q > ((1 << 30) - 1) / levels;
+  if (h.probability.kind == probability_kind::as_uniform) {
+    f.bands_wide = f.value_wide = !product_fits(h.keys, f.max_p, f.far_v);
+    f.plain = h.probability.masked() != h.probability.zero_point;
+  } else {
+    f.bands_wide = !log_bands_fit(h.keys, f.far_v);
+    f.value_wide = f.bands_wide || !product_fits(h.keys, f.max_p, f.far_v);
+  }
   return f;
 }
 
+/// Keys in panels whose places are the columns of the head.
+constexpr panel_layout key_layout(instruction_set set, index keys, index head_dim, int bits) noexcept {
+  return layout_of_bits(set, head_dim, keys, bits, bits);
+}
+/// Values in panels whose places are keys.
+constexpr panel_layout value_layout_of(instruction_set set, index keys, index head_dim, int bits,
+                                       const probability_code& code) noexcept {
+  return code.kind == probability_kind::as_uniform ? layout_of_bits(set, keys, head_dim, code.bits, bits)
+                                                   : value_layout(set, keys, head_dim, bits);
+}
+
 }  // namespace detail
+
+/// Keys and values of a head in panels: those of all heads that share them.
+struct packed_keys_values {
+  panel_layout keys;
+  panel_layout values;
+  const std::byte* key_panels = nullptr;
+  const std::byte* value_panels = nullptr;
+};
 
 /// The most keys that a head can have: beyond, its value sums could leave int64. The sizes in `h` do not
 /// matter.
@@ -160,6 +163,7 @@ inline index most_keys(const attention_head& h) noexcept {
   if (h.probability.depth < 0 || h.probability.depth > 30) {
     return {errc::bad_option, place, h.probability.depth, 30};
   }
+  if (h.head_dim > detail::gemm_places) return {errc::too_large, place, h.head_dim, detail::gemm_places};
   const detail::attention_forms f = detail::forms_of(h);
   constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
   if (f.sum_q > most / f.far_k) return {errc::too_large, place, f.sum_q, most / f.far_k};
@@ -167,19 +171,30 @@ inline index most_keys(const attention_head& h) noexcept {
   return {};
 }
 
-/// Bytes of scratch that a head of this size needs; more queries than a block of them need no more.
+/// Bytes that pack_keys_values needs, on any architecture.
+[[nodiscard]] constexpr std::size_t packed_keys_values_size(index keys, index head_dim) noexcept {
+  // at most int16, in panels of at most 32
+  return workspace_alignment + 2 * workspace_bytes_of<std::int16_t>(padded_scores(keys) * padded_scores(head_dim));
+}
+
+/// Bytes of scratch that a head of this size needs, on any architecture; more queries than a block of them need no
+/// more. It includes packed_keys_values_size.
 [[nodiscard]] constexpr std::size_t attention_scratch_size(index queries, index keys,
                                                            index head_dim) noexcept {
   const index block = std::min(queries, detail::attention_block);
-  return workspace_alignment + workspace_bytes_of<std::int16_t>(keys * padded_row(head_dim)) +
-         workspace_bytes_of<std::int16_t>(head_dim * padded_row(keys)) +
-         workspace_bytes_of<std::int16_t>(block * padded_row(head_dim)) +
-         workspace_bytes_of<std::int16_t>(block * padded_row(keys)) +
-         workspace_bytes_of<std::int64_t>(block * keys) +
-         2 * workspace_bytes_of<std::int64_t>(block * head_dim) + workspace_bytes_of<std::int16_t>(head_dim) +
-         workspace_bytes_of<std::int32_t>(head_dim) + workspace_bytes_of<std::int64_t>(keys) +
-         2 * workspace_bytes_of<float>(head_dim) + workspace_bytes_of<float>(keys) +
-         workspace_bytes_of<std::uint8_t>(block * keys);
+  const index dim = padded_scores(head_dim);
+  const index row = padded_scores(keys);
+  return workspace_alignment + packed_keys_values_size(keys, head_dim) +
+         workspace_bytes_of<std::int64_t>(block * row) +                   // scores
+         workspace_bytes_of<float>(std::max(block * row, probability_scratch(keys))) +
+         workspace_bytes_of<std::uint8_t>(block * row) +                   // codes
+         2 * workspace_bytes_of<std::int64_t>(block * dim) +               // value sums
+         workspace_bytes_of<std::int64_t>(row) +                           // parts of keys
+         2 * workspace_bytes_of<std::int64_t>(dim) +                       // parts of values
+         workspace_bytes_of<std::uint8_t>(dim) +                           // zero points of queries
+         2 * workspace_bytes_of<float>(head_dim) +
+         workspace_bytes_of<std::byte>(static_cast<index>(log_product_scratch(block, keys))) +
+         workspace_bytes_of<std::int16_t>(detail::gemm_rows * std::max(dim, row));
 }
 
 }  // namespace repquant

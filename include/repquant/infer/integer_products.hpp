@@ -121,9 +121,15 @@ struct integer_products {
   void attend(const instruction& s, std::span<const std::byte> constants, const std::uint8_t* q,
               const std::uint8_t* k, const std::uint8_t* v, index rows, index keys, float* out,
               Sink&& sink) noexcept {
+    const std::size_t front = packed_keys_values_size(keys, s.inner);
+    const index sharing = s.heads / s.kv_heads;
+    packed_keys_values packed;
     for (index n = 0; n < s.heads; ++n) {
+      const attention_head h = head_of(s, constants, n, rows, keys);
+      const attention_operands x = operands_of(s, n, q, k, v, out);
+      if (n % sharing == 0) packed = pack_keys_values<Arch>(h, x, scratch.first(front));
       repquant::attend<Arch>(
-          head_of(s, constants, n, rows, keys), operands_of(s, n, q, k, v, out), scratch,
+          h, x, packed, scratch.subspan(front),
           [&](index, const std::uint8_t* codes, index count) { sink(s.site, codes, index{1}, count); });
     }
   }

@@ -7,10 +7,9 @@
 #include <repquant/codec/log2.hpp>
 #include <repquant/codec/log_sqrt2.hpp>
 #include <repquant/codec/uniform.hpp>
+#include <repquant/infer/probability_codes.hpp>
 #include <repquant/infer/probability_kind.hpp>
 #include <repquant/infer/requantize.hpp>
-#include <repquant/infer/softmax.hpp>
-#include <repquant/kernel/encode.hpp>
 #include <repquant/kernel/log_product.hpp>
 
 namespace repquant {
@@ -78,37 +77,66 @@ template<class Arch = default_arch>
   });
 }
 
-/// The probability codes of one query from its exact score sums:
+/// The softmax of one query from its exact score sums, as the head of infer/probability_codes.hpp defines it:
 ///
-///   score[j] = float(sums[j]) multiplier;  p = softmax(score);  codes[j] = encode(p[j])
+///   p[j] = softmax(sums multiplier)[j] over the visible keys, the first ones; 0 for the others
 ///
-/// over the visible keys, the first ones of the row; the others get code.masked(), and must stay out of the
-/// product with the values (a code with zero_rule::none has no zero).
-///
-/// Shapes    sums, codes [keys], probabilities [keys]: scratch, afterwards the softmax (0 where masked)
+/// Shapes    sums [keys]; p [padded_scores(keys)], of which the first `keys` are the result
 /// Units     multiplier = s_q s_k times the softmax scale
 /// Requires  0 <= visible <= keys
+/// Errors    a multiplier that is negative or not finite gives 0x7FC00000 for every visible key
+/// Precision relative error <= (101 + n / 16 + 3 |d|) 2^-24, d = (sum - largest) multiplier; what is more
+/// than
+///           63 octaves below the largest is only small. The same bits for every Arch and every type of Sum
+template<class Arch = default_arch, ExactSum Sum>
+inline void softmax_of_sums(std::span<const Sum> sums, float multiplier, index visible,
+                            std::span<float> p) noexcept {
+  const auto keys = static_cast<index>(sums.size());
+  REPQUANT_ASSERT(visible <= keys && static_cast<index>(p.size()) >= padded_scores(keys));
+  const softmax_steps steps = steps_of(multiplier);
+  if (!steps.ordered) {
+    std::fill(p.begin(), p.begin() + visible, std::numeric_limits<float>::quiet_NaN());
+  } else if (visible > 0) {
+    const float total = detail::exponentials_of<Arch>(sums.data(), visible, steps, p.data());
+    detail::divide_row<Arch>(p.data(), total, visible);
+  }
+  std::fill(p.begin() + visible, p.begin() + keys, 0.0F);
+}
+
+/// Floats of scratch that probability_row needs: a row of exponentials and one of codes.
+constexpr index probability_scratch(index keys) noexcept {
+  return padded_scores(keys) + padded_scores(keys) / 4;
+}
+
+/// The probability codes of one query from its exact score sums: those of softmax_of_sums under the codec,
+///
+///   codes[j] = encode(softmax(sums multiplier)[j])
+///
+/// over the visible keys, the first ones of the row; the others get code.masked(), and must stay out of the
+/// product with the values (a code with zero_rule::none has no zero). Many queries: probability_codes.
+///
+/// Shapes    sums, codes [keys]; scratch [probability_scratch(keys)]
+/// Units     multiplier = s_q s_k times the softmax scale
+/// Requires  0 <= visible <= keys
+/// Errors    a multiplier that is negative or not finite gives code.masked() for every key
 /// Precision the same codes for every Arch and every type of Sum
 template<class Arch = default_arch, ExactSum Sum>
 inline void probability_row(const probability_code& code, std::span<const Sum> sums, float multiplier,
-                            index visible, std::span<float> probabilities,
-                            std::span<std::uint8_t> codes) noexcept {
-  using V = lane_of<Arch>;
-  const auto n = static_cast<std::size_t>(visible);
-  REPQUANT_ASSERT(n <= sums.size() && codes.size() == sums.size() && probabilities.size() == sums.size());
-  const std::span<float> p = probabilities.first(n);
-  real_row<Arch>(sums, p);
-  map_row<Arch>(
-      p, [multiplier](const V& s) { return lane::mul(s, V(multiplier)); }, p.data());
-  softmax_row<Arch>(p, p);
-  code.visit([&](const auto& codec, const auto& params) {
-    encode<Arch>(codec, params, std::span<const float>(p), codes.first(n));
-  });
-  const std::uint8_t masked = code.masked();
-  for (std::size_t j = n; j < codes.size(); ++j) {
-    probabilities[j] = 0.0F;
-    codes[j] = masked;
+                            index visible, std::span<float> scratch, std::span<std::uint8_t> codes) noexcept {
+  const auto keys = static_cast<index>(sums.size());
+  REPQUANT_ASSERT(visible <= keys && codes.size() == sums.size());
+  REPQUANT_ASSERT(static_cast<index>(scratch.size()) >= probability_scratch(keys));
+  const softmax_steps steps = steps_of(multiplier);
+  const index n = steps.ordered ? visible : 0;
+  if (n > 0) {
+    const float total = detail::exponentials_of<Arch>(sums.data(), n, steps, scratch.data());
+    auto* const row = reinterpret_cast<std::uint8_t*>(scratch.data() + padded_scores(keys));
+    code.visit([&](const auto& codec, const auto& params) {
+      detail::encode_shares<Arch>(codec, params, scratch.data(), total, n, row);
+    });
+    std::copy(row, row + n, codes.data());
   }
+  std::fill(codes.begin() + n, codes.end(), code.masked());
 }
 
 /// out[d] = float(even[d]) scales.even[d] + float(odd[d]) scales.odd[d]; without the second term where odd is

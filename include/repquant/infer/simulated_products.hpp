@@ -19,10 +19,10 @@ struct simulated_products {
       return workspace_alignment + workspace_bytes_of<double>(s.inner) + workspace_bytes_of<double>(s.cols);
     }
     if (s.kind != opcode::attention) return 0;
-    return workspace_alignment + workspace_bytes_of<double>(rows) + workspace_bytes_of<float>(rows) +
-           workspace_bytes_of<std::uint8_t>(rows) + 2 * workspace_bytes_of<double>(s.inner) +
-           2 * workspace_bytes_of<float>(s.inner) + workspace_bytes_of<std::int64_t>(rows) +
-           2 * workspace_bytes_of<std::int64_t>(s.inner);
+    return workspace_alignment + workspace_bytes_of<double>(rows) +
+           workspace_bytes_of<float>(probability_scratch(rows)) + workspace_bytes_of<std::uint8_t>(rows) +
+           2 * workspace_bytes_of<double>(s.inner) + 2 * workspace_bytes_of<float>(s.inner) +
+           workspace_bytes_of<std::int64_t>(rows) + 2 * workspace_bytes_of<std::int64_t>(s.inner);
   }
 
   template<class Arch>
@@ -53,7 +53,7 @@ struct simulated_products {
               const std::uint8_t* k, const std::uint8_t* v, index rows, index keys, float* out,
               Sink&& sink) noexcept {
     workspace_parts parts(scratch);
-    const std::span<float> probabilities = parts.take<float>(keys);
+    const std::span<float> probabilities = parts.take<float>(probability_scratch(keys));
     const std::span<std::uint8_t> codes = parts.take<std::uint8_t>(keys);
     const std::span<float> even_scale = parts.take<float>(s.inner);
     const std::span<float> odd_scale = parts.take<float>(s.inner);

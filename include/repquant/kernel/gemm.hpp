@@ -96,6 +96,9 @@ struct gemm_weights {
   const std::int32_t* offset = nullptr;       ///< [layout.padded_n()], or null: all zero
   const std::int64_t* wide_slope = nullptr;   ///< [layout.padded_n()], or null: the sums are int32
   const std::int64_t* wide_offset = nullptr;  ///< with wide_slope
+  index places = 0;                           ///< sum over the first places only; 0: over all layout.k
+
+  [[nodiscard]] constexpr index summed_places() const noexcept { return places > 0 ? places : layout.k; }
 };
 
 /// Bytes of scratch that gemm needs, for any number of rows and any range of panels.
@@ -200,7 +203,7 @@ inline void gemm_block(const gemm_weights& w, tile_operands from, index first_ro
 /// the outputs of panels [first_panel, last_panel). `sums` is const std::int32_t*, or const std::int64_t*
 /// where the weights are wide; it may be read until the call returns.
 ///
-/// Shapes    x [rows x k] with `stride` between rows, no byte outside is read
+/// Shapes    x [rows x w.summed_places()] with `stride` between rows, no byte outside is read
 /// Requires  w.layout.set == Set; codes of x within the bits that the layout was chosen for; scratch of
 ///           gemm_scratch_bytes(w.layout) bytes, aligned to 2, for this call alone; int32: final sums fit
 /// Cost      rows k n multiply-adds
@@ -217,20 +220,20 @@ inline void gemm(const gemm_weights& w, const std::uint8_t* x, index rows, index
     const index count = std::min(detail::gemm_rows, rows - row);
     const std::uint8_t* block = x + row * stride;
     detail::tile_operands t;
-    t.k = l.k;
+    t.k = w.summed_places();
     t.run = std::max<index>(1, l.products / 4);
     t.codes = block;
     t.stride = stride;
     for (index r = 0; needs_sums && r < count; ++r) {
-      wide_row_sums[r] = detail::row_sum(block + r * stride, l.k);
+      wide_row_sums[r] = detail::row_sum(block + r * stride, t.k);
       row_sums[r] = static_cast<std::int32_t>(static_cast<std::uint32_t>(wide_row_sums[r]));
     }
     if (pairs) {
       auto* words = reinterpret_cast<std::int16_t*>(scratch.data());
       for (index r = 0; r < count; ++r) {
         std::int16_t* to = words + r * l.padded_k();
-        for (index k = 0; k < l.k; ++k) to[k] = block[r * stride + k];
-        std::fill(to + l.k, to + l.padded_k(), std::int16_t{0});
+        for (index k = 0; k < t.k; ++k) to[k] = block[r * stride + k];
+        std::fill(to + t.k, to + l.padded_k(), std::int16_t{0});
       }
       t.codes = nullptr;
       t.words = words;

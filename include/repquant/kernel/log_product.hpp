@@ -1,93 +1,130 @@
 // SPDX-License-Identifier: MIT
 /// Logarithmic codes times integers, exactly: the sums over even and over odd codes of powers of two times
-/// centred values. With D the largest shift in use and v the centred values,
+/// values less their zero points. With D the largest shift in use and v the values,
 ///
 ///   log2        even = sum_j 2^(D - c_j) v_j                          value = even s 2^-D
 ///   log_sqrt2   even = sum over even c of 2^(D - c/2) v
 ///               odd  = sum over odd c of 2^(D - (c-1)/2) v            value = (even + odd sqrt 1/2) s 2^-D
 ///
-/// Codes that mean zero add nothing. The powers go through the int16 products of product.hpp: up to shift 14
-/// as they are, above in bands of 15 bits whose sums are joined in int64.
+/// Codes that mean zero add nothing. The powers go band by band, as bytes (power_rows.hpp), through the products
+/// of gemm.hpp, and the sums of the bands are joined with their own powers.
+///
+/// Where an instruction set sums bytes in int16, how many products that holds is counted in the rows of
+/// multipliers themselves: if the multipliers that meet in a sum add up to at most 2^15 / 2^(b-1), b the bits of
+/// the values, no sum of theirs with values of -2^(b-1) .. 2^(b-1) - 1 leaves int16. A softmax adds up to one:
+/// mostly a whole row fits, and nothing is widened before its end.
 #pragma once
 
-#include <repquant/codec/logarithmic.hpp>
-#include <repquant/kernel/product.hpp>
+#include <repquant/kernel/gemm.hpp>
+#include <repquant/kernel/power_rows.hpp>
 
 namespace repquant {
 
-/// The largest shift that codec c produces, D above.
-template<int Steps>
-constexpr int largest_shift(const logarithmic<Steps>& c) noexcept {
-  return logarithmic<Steps>::shift(c.smallest());
+/// The panels that log_product reads: of keys x columns values, which are codes of `bits` bits.
+constexpr panel_layout value_layout(instruction_set set, index keys, index columns, int bits) noexcept {
+  return layout_of_bits(set, keys, columns, 7, bits);
 }
 
-/// How many bands of 15 bits its powers need: 1 up to shift 14, at most 3.
-template<int Steps>
-constexpr int power_bands(const logarithmic<Steps>& c) noexcept {
-  return largest_shift(c) / 15 + 1;
+/// True where all band sums of k codes with values |v| <= max_v fit an int32.
+constexpr bool log_bands_fit(index k, std::int64_t max_v) noexcept {
+  return max_v == 0 || k <= 0x7FFFFFFF / 128 / max_v;
 }
-
-/// True where sums of k values, |v| <= max_v, fit an int32.
+/// True where the joined sums do.
 template<int Steps>
 constexpr bool log_product_fits(const logarithmic<Steps>& c, index k, std::int64_t max_v) noexcept {
-  return power_bands(c) == 1 && product_fits(k, std::int64_t{1} << largest_shift(c), max_v);
+  return log_bands_fit(k, max_v) &&
+         (max_v == 0 || k <= (0x7FFFFFFFLL >> largest_shift(c)) / max_v);
 }
 
-/// The multiplier of every code for one parity (code % Steps) and one band; 0 for all other codes.
-struct power_table {
-  std::array<std::int16_t, 256> of{};
-};
-template<int Steps>
-constexpr power_table make_power_table(const logarithmic<Steps>& c, int parity, int band) noexcept {
-  power_table t;
-  for (int q = parity; q <= c.smallest(); q += Steps) {
-    const int exponent = largest_shift(c) - logarithmic<Steps>::shift(q);
-    if (exponent / 15 == band)
-      t.of[static_cast<std::size_t>(q)] = static_cast<std::int16_t>(1 << exponent % 15);
-  }
-  return t;
+/// Bytes of scratch that log_product needs for m rows.
+constexpr std::size_t log_product_scratch(index m, index keys) noexcept {
+  const index width = (keys + power_block - 1) / power_block * power_block;
+  // rows of bytes, their sums, and what a product of int16 asks for
+  return static_cast<std::size_t>(m * width + m * width / power_block * 4 + detail::gemm_rows * 2 * width + 64);
 }
 
-/// The exact even and odd sums of rows of codes with the rows of v (transposed: a row of v per result).
+namespace detail {
+
+/// How many products an int16 sum holds, for rows of multipliers up to `largest` with these sums of blocks.
 ///
-/// Shapes    codes [m x k], v [n x k] centred, even and odd [m x n] (odd unused for log2), each with its
-///           distance between rows; scratch [m * max(k, v_stride)]. Fastest where v_stride is padded_row(k)
-/// Requires  every row of v can be read up to v_stride, whatever stands behind k; |v| <= max_v <= 2^15. Sum
-/// int32: log_product_fits(c, k, max_v). Sum int64: k <= 2^17 Cost      Steps * power_bands(c) * m n k
-/// multiply-adds Precision exact Source    even/odd form: RepQ-ViT (arXiv 2212.08254) eq. 11 without its
-/// rounding of the odd code
-template<class Arch = default_arch, int Steps, class Sum>
+/// Packing cut values of b bits to -2^(b-1) .. 2^(b-1) - 1. A lane sums at most the products of a run of places,
+/// so its magnitude is at most 2^(b-1) times the sum of the run's multipliers.
+inline std::int32_t products_of_rows(const panel_layout& v, int bits, int largest, const std::int32_t* sums,
+                                     index rows, index blocks) noexcept {
+  const std::int32_t most = 32768 >> (bits - 1);
+  for (index run = blocks; run > 0; run = run > 4 ? 4 : run / 2) {
+    std::int32_t worst = 0;
+    for (index r = 0; r < rows; ++r) {
+      for (index b0 = 0; b0 < blocks; b0 += run) {
+        std::int32_t sum = 0;
+        for (index b = b0; b < std::min(blocks, b0 + run); ++b) sum += sums[r * blocks + b];
+        worst = std::max(worst, sum);
+      }
+    }
+    if (worst <= most) return static_cast<std::int32_t>(run * power_block / 2);
+  }
+  return static_cast<std::int32_t>(
+      products_in_range(largest, -(1 << (bits - 1)), (1 << (bits - 1)) - 1, v.storage));
+}
+
+}  // namespace detail
+
+/// The exact even and odd sums of rows of codes with packed values.
+///
+/// Shapes    codes [m x v.summed_places()] with code_stride between rows, readable to the next multiple of 32;
+///           even and odd [m x n] with sum_stride between rows (odd unused for log2); visible(i) <=
+///           v.summed_places(): codes behind it count as zero; scratch [log_product_scratch(m, k)]
+/// Requires  v.layout = value_layout(Set, ...) of values of `bits` bits, v.slope[d] = layout.shift - zero point of
+///           column d (or the wide ones, where not log_bands_fit); Sum int32: log_product_fits; int64: k <= 2^17
+/// Cost      Steps * power_bands(c) * m n k byte products
+/// Precision exact
+/// Source    even/odd form: RepQ-ViT (arXiv 2212.08254) eq. 11 without its rounding of the odd code
+template<instruction_set Set, class Arch, int Steps, class Visible, class Sum>
 inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, index m, index code_stride,
-                        const std::int16_t* v, index n, index v_stride, index k, std::int64_t max_v,
-                        Sum* even, Sum* odd, index sum_stride, std::span<std::int16_t> scratch) noexcept {
+                        const Visible& visible, const gemm_weights& v, int bits, Sum* even, Sum* odd,
+                        index sum_stride, std::span<std::byte> scratch) noexcept {
   static_assert(std::same_as<Sum, std::int32_t> || std::same_as<Sum, std::int64_t>);
-  // rows of powers end in zeros, so that no product has a part of a register at its end
-  const index width = std::max(k, std::min(v_stride, padded_row(k)));
-  REPQUANT_ASSERT(static_cast<index>(scratch.size()) >= m * width);
-  std::int16_t* powers = scratch.data();
-  const int bands = power_bands(c);
-  const std::int64_t max_power = std::int64_t{1} << std::min(largest_shift(c), 14);
+  const index k = v.summed_places();
+  const index blocks = (k + power_block - 1) / power_block;
+  const index width = blocks * power_block;
+  REPQUANT_ASSERT(scratch.size() >= log_product_scratch(m, k));
+  auto* const sums_of_blocks = reinterpret_cast<std::int32_t*>(scratch.data());
+  auto* const rows = reinterpret_cast<std::uint8_t*>(scratch.data() + m * blocks * 4);
+  const std::span<std::byte> rest = scratch.subspan(static_cast<std::size_t>(m * (blocks * 4 + width)) / 2 * 2);
   for (int parity = 0; parity < Steps; ++parity) {
-    Sum* sums = parity == 0 ? even : odd;
-    for (int band = bands - 1; band >= 0; --band) {
+    Sum* const sums = parity == 0 ? even : odd;
+    int before = -1;  // the last shift of the bands so far
+    for (int band = 0; band < power_bands(c); ++band) {
       const power_table table = make_power_table(c, parity, band);
+      std::int32_t any = 0;
       for (index i = 0; i < m; ++i) {
-        std::int16_t* const row = powers + i * width;
-        for (index j = 0; j < k; ++j) row[j] = table.of[codes[i * code_stride + j]];
-        std::fill(row + k, row + width, std::int16_t{0});
+        const index n = std::min(visible(i), k);
+        std::fill(sums_of_blocks + i * blocks, sums_of_blocks + (i + 1) * blocks, 0);
+        any |= power_row<Arch>(table, codes + i * code_stride, n, rows + i * width, sums_of_blocks + i * blocks);
+        std::fill(rows + i * width + (n + power_block - 1) / power_block * power_block, rows + (i + 1) * width,
+                  std::uint8_t{0});
       }
-      if constexpr (std::same_as<Sum, std::int32_t>) {
-        REPQUANT_ASSERT(log_product_fits(c, k, max_v));
-        product<Arch>(powers, m, width, v, n, v_stride, width, sums, sum_stride);
-      } else {
-        const bool join = band != bands - 1;
-        if (join) {
-          for (index i = 0; i < m; ++i) {
-            for (index j = 0; j < n; ++j) sums[i * sum_stride + j] *= 1 << 15;
-          }
+      const Sum times = before < 0 ? Sum{0} : Sum{1} << (table.last_shift - before);
+      before = table.last_shift;
+      if (any == 0) {  // nothing in this band
+        for (index i = 0; i < m; ++i) {
+          for (index j = 0; j < v.layout.n; ++j) sums[i * sum_stride + j] = times == 0 ? 0 : sums[i * sum_stride + j] * times;
         }
-        product_wide<Arch>(powers, m, width, v, n, v_stride, width, max_power, max_v, sums, sum_stride, join);
+        continue;
       }
+      gemm_weights w = v;
+      if (w.layout.storage == panel_storage::bytes && !sums_bytes_exactly(Set)) {
+        w.layout.products = detail::products_of_rows(v.layout, bits, table.largest, sums_of_blocks, m, blocks);
+      }
+      gemm<Set>(w, rows, m, width, 0, w.layout.panels(), rest,
+                [&](index i, index column, const auto* band_sums, index count) {
+                  Sum* const to = sums + i * sum_stride + column;
+                  if (times == 0) {
+                    for (index j = 0; j < count; ++j) to[j] = static_cast<Sum>(band_sums[j]);
+                  } else {
+                    for (index j = 0; j < count; ++j) to[j] = to[j] * times + static_cast<Sum>(band_sums[j]);
+                  }
+                });
     }
   }
 }

@@ -20,6 +20,23 @@ namespace repquant::reduce {
 /// How many virtual lanes a reduction has.
 inline constexpr int lanes = 16;
 
+/// Combines the 16 virtual lanes, held in registers, in the order of this file. `combine(lane, lane)` is
+/// called with registers and with floats.
+template<Lane V, std::size_t N, class Combine>
+inline float over_lanes(std::array<V, N> held, Combine combine) noexcept {
+  constexpr std::size_t width = lane_width<V>;
+  static_assert(N * width == lanes);
+  for (std::size_t half = N / 2; half > 0; half /= 2) {
+    for (std::size_t r = 0; r < half; ++r) held[r] = combine(held[r], held[r + half]);
+  }
+  std::array<float, width> places{};
+  lane::store(places.data(), held[0]);
+  for (std::size_t half = width / 2; half > 0; half /= 2) {
+    for (std::size_t l = 0; l < half; ++l) places[l] = combine(places[l], places[l + half]);
+  }
+  return one_nan(places[0]);
+}
+
 /// Combines term(x[i]) over the row in the order of this file.
 ///
 /// `term` maps a lane to a lane, `combine(lane, term)` is the operation; both are called with float and with
@@ -54,11 +71,7 @@ inline float over_row(std::span<const float> x, float neutral, Term term, Combin
       held[r] = combine(held[r], lane::load<V>(places.data() + r * width));
     }
   }
-  for (std::size_t r = 0; r < held.size(); ++r) lane::store(places.data() + r * width, held[r]);
-  for (std::size_t half = lanes / 2; half > 0; half /= 2) {
-    for (std::size_t l = 0; l < half; ++l) places[l] = combine(places[l], places[l + half]);
-  }
-  return one_nan(places[0]);
+  return over_lanes(held, combine);
 }
 
 /// The sum of the row; 0 where it is empty.

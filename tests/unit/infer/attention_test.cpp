@@ -102,7 +102,7 @@ outcome simulate(const fixture& f) {
       }
       sums[static_cast<std::size_t>(j)] = static_cast<double>(sum);
     }
-    std::vector<float> p(sums.size());
+    std::vector<float> p(static_cast<std::size_t>(rq::probability_scratch(h.keys)));
     const std::span<std::uint8_t> row(r.codes.data() + i * h.keys, sums.size());
     rq::probability_row<rq::scalar_arch, double>(code, sums, h.score_multiplier, visible, p, row);
     std::vector<double> part[2];
@@ -186,7 +186,7 @@ TEST_CASE("attend is exact where int32 or int16 would not be") {
   using kind = rq::probability_kind;
   // 900 keys of shift 14: the sums need int64; scores all equal and all extreme
   fixture f = make(3, 900, 16, {.kind = kind::as_log2, .bits = 4}, 5);
-  CHECK_FALSE(rq::detail::forms_of(f.linked()).value_fits);
+  CHECK(rq::detail::forms_of(f.linked()).value_wide);
   same_everywhere(f);
   std::fill(f.v.begin(), f.v.end(), std::uint8_t{255});
   std::fill(f.v_zero.begin(), f.v_zero.end(), 0);
@@ -196,7 +196,7 @@ TEST_CASE("attend is exact where int32 or int16 would not be") {
   for (std::int32_t zero : {-(1 << 22), 1 << 22, 40000}) {
     fixture g = make(4, 9, 8, {.kind = kind::as_log_sqrt2, .bits = 4}, 6);
     g.v_zero[3] = zero;
-    CHECK(rq::detail::forms_of(g.linked()).value_near);
+    CHECK(rq::detail::forms_of(g.linked()).bands_wide == (zero != 40000));
     same_everywhere(g);
     g.head.causal = true;
     g.head.probability.zero = rq::zero_rule::none;
@@ -204,7 +204,7 @@ TEST_CASE("attend is exact where int32 or int16 would not be") {
     g = make(4, 9, 8, {.kind = kind::as_uniform, .bits = 4, .scale = 0.07F}, 7);
     g.q_zero[5] = zero;
     g.head.score_multiplier = 1e-9F;
-    CHECK(rq::detail::forms_of(g.linked()).score_near);
+    CHECK(rq::detail::forms_of(g.linked()).score_wide == (zero != 40000));
     same_everywhere(g);
   }
   // zero points that int16 holds, but score sums beyond int32
@@ -212,7 +212,7 @@ TEST_CASE("attend is exact where int32 or int16 would not be") {
   w.q_zero[0] = w.q_zero[40] = w.q_zero[63] = -32000;
   w.head.k_zero = 32000;
   w.head.score_multiplier = 1e-8F;
-  CHECK(rq::detail::forms_of(w.linked()).score_near);
+  CHECK_FALSE(rq::detail::forms_of(w.linked()).score_wide);  // the part of k_zero is the same for all keys
   same_everywhere(w);
   // uniform probabilities whose zero point is not a code: masked keys then have weight
   fixture u = make(6, 10, 8, {.kind = kind::as_uniform, .bits = 4, .scale = 0.05F, .zero_point = -3}, 9);

@@ -35,7 +35,7 @@ TEST_CASE("probability_row gives the nearest level of the true softmax, away fro
         std::vector<std::int32_t> sums(n);
         for (auto& s : sums) s = static_cast<std::int32_t>(engine() % 60000) - 30000;
         const float multiplier = 1e-4F;
-        std::vector<float> p(n);
+        std::vector<float> p(static_cast<std::size_t>(rq::probability_scratch(static_cast<rq::index>(n))));
         std::vector<std::uint8_t> codes(n);
         rq::probability_row<rq::default_arch, std::int32_t>(code, sums, multiplier, static_cast<rq::index>(n),
                                                             p, codes);
@@ -69,17 +69,29 @@ TEST_CASE("probability_row and value_row give the same bits for every type of su
       const std::vector<std::int64_t> wide(sums.begin(), sums.end());
       const std::vector<double> simulated(sums.begin(), sums.end());
       const auto visible = static_cast<rq::index>(n - n / 4);
-      std::vector<float> p(n);
-      std::vector<float> other(n);
+      std::vector<float> scratch(
+          static_cast<std::size_t>(rq::probability_scratch(static_cast<rq::index>(n))));
       std::vector<std::uint8_t> a(n);
       std::vector<std::uint8_t> b(n);
-      rq::probability_row<rq::scalar_arch, std::int32_t>(code, sums, 3e-6F, visible, p, a);
-      rq::probability_row<rq::default_arch, std::int32_t>(code, sums, 3e-6F, visible, other, b);
-      CHECK((a == b && oracle::same_bits(p, other)));
-      rq::probability_row<rq::default_arch, std::int64_t>(code, wide, 3e-6F, visible, other, b);
-      CHECK((a == b && oracle::same_bits(p, other)));
-      rq::probability_row<rq::scalar_arch, double>(code, simulated, 3e-6F, visible, other, b);
-      CHECK((a == b && oracle::same_bits(p, other)));
+      rq::probability_row<rq::scalar_arch, std::int32_t>(code, sums, 3e-6F, visible, scratch, a);
+      rq::probability_row<rq::default_arch, std::int32_t>(code, sums, 3e-6F, visible, scratch, b);
+      CHECK(a == b);
+      rq::probability_row<rq::default_arch, std::int64_t>(code, wide, 3e-6F, visible, scratch, b);
+      CHECK(a == b);
+      rq::probability_row<rq::scalar_arch, double>(code, simulated, 3e-6F, visible, scratch, b);
+      CHECK(a == b);
+      std::vector<float> p(scratch.size());
+      std::vector<float> other(scratch.size());
+      rq::softmax_of_sums<rq::scalar_arch, std::int32_t>(sums, 3e-6F, visible, p);
+      p.resize(n);
+      for (int type = 0; type < 3; ++type) {
+        other.resize(scratch.size());
+        if (type == 0) rq::softmax_of_sums<rq::default_arch, std::int32_t>(sums, 3e-6F, visible, other);
+        if (type == 1) rq::softmax_of_sums<rq::default_arch, std::int64_t>(wide, 3e-6F, visible, other);
+        if (type == 2) rq::softmax_of_sums<rq::default_arch, double>(simulated, 3e-6F, visible, other);
+        other.resize(n);
+        CHECK(oracle::same_bits(p, other));
+      }
       bool masked = true;
       for (auto j = static_cast<std::size_t>(visible); j < n; ++j) {
         masked = masked && a[j] == code.masked() && p[j] == 0.0F;
@@ -150,9 +162,15 @@ TEST_CASE("scores that are NaN give the code of zero") {
   for (rq::probability_kind kind : kinds) {
     const rq::probability_code code = code_of(kind, 4);
     const std::vector<std::int32_t> sums(20, 1);
-    std::vector<float> p(20);
+    std::vector<float> scratch(static_cast<std::size_t>(rq::probability_scratch(20)));
     std::vector<std::uint8_t> codes(20);
-    rq::probability_row<rq::default_arch, std::int32_t>(code, sums, std::nanf(""), 20, p, codes);
-    for (auto c : codes) CHECK(c == code.masked());
+    constexpr float inf = std::numeric_limits<float>::infinity();
+    for (float multiplier : {std::nanf(""), inf, -inf, -1e-4F, std::numeric_limits<float>::max()}) {
+      std::fill(codes.begin(), codes.end(), std::uint8_t{7});
+      rq::probability_row<rq::default_arch, std::int32_t>(code, sums, multiplier, 20, scratch, codes);
+      for (auto c : codes) CHECK(c == code.masked());
+      rq::softmax_of_sums<rq::default_arch, std::int32_t>(sums, multiplier, 20, scratch);
+      CHECK(oracle::bits(scratch[19]) == 0x7FC00000U);
+    }
   }
 }

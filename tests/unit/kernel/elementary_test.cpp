@@ -107,6 +107,27 @@ TEST_CASE("exp is within one ulp, and 0 below 2^-126") {
   CHECK(rq::elementary::exp(std::numeric_limits<float>::lowest()) == 0.0F);
 }
 
+TEST_CASE("exp2_of_negative is within 50 2^-24 of the result, from -126 to 0") {
+  std::vector<float> x;
+  for (std::uint32_t u = 0x80000000U; u <= 0xC2FC0000U; u += 61) x.push_back(std::bit_cast<float>(u));
+  x.push_back(-126.0F);
+  double worst = 0;
+  for (float v : x) {
+    const double want = std::exp2(static_cast<double>(v));
+    worst = std::max(worst, std::fabs(static_cast<double>(rq::elementary::exp2_of_negative(v)) / want - 1));
+  }
+  CHECK(worst * 0x1p24 <= 50);
+  CHECK(worst * 0x1p24 > 40);  // the polynomial alone is off by 47
+  const auto f = [](const auto& v) { return rq::elementary::exp2_of_negative(v); };
+  std::vector<float> scalar(x.size());
+  std::vector<float> wide(x.size());
+  rq::map_row<rq::scalar_arch>(scalar, f, x.data());
+  rq::map_row<rq::default_arch>(wide, f, x.data());
+  CHECK(oracle::same_bits(scalar, wide));
+  CHECK((rq::elementary::exp2_of_negative(0.0F) == 1.0F && rq::elementary::exp2_of_negative(-0.0F) == 1.0F));
+  CHECK(rq::elementary::exp2_of_negative(-126.0F) == 0x1p-126F);
+}
+
 TEST_CASE("erf and tanh are within their stated error, odd, and saturate at exactly one") {
   const worst e =
       measure([](float x) { return rq::elementary::erf(x); }, [](double x) { return std::erf(x); });

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT
+/// From the exact score sums of queries to probability codes: the softmax of the running model, and its codes
+/// without a division per value and without a second exponential.
+///
+/// With S the sums of a query over the keys that it sees, m the multiplier of the scores and T = max S,
+///
+///   e[j] = 2^(min(float(T - S[j]), L) c)    T - S exact; c = -(m log2(e)); L: see softmax_steps
+///   p[j] = e[j] / t,  t = sum e             the order of kernel/reduce.hpp
+///   code[j] = encode(p[j])
+///
+/// Dividing by t, dividing by the scale and rounding are monotone, so that a code begins at a float e that
+/// depends on t and the scale only:
+///
+///   log2, log_sqrt2  the boundaries of codes 0 .. Steps - 1 are computed (codec/least_dividend.hpp); all
+///   others
+///                    are whole octaves below them, since a division by one number rounds alike in all
+///                    octaves. The code is read off the bits of e as the codec reads it off those of its
+///                    quotient
+///   uniform          e times 1 / (t s) is the quotient within 5 roundings; where it is farther than that
+///   from
+///                    the middle between two codes, both round to the same code. A row with a value that is
+///                    not, is divided out
+///
+/// Length: the passes over a row of one softmax, which share their padding.
+#pragma once
+
+#include <repquant/codec/least_dividend.hpp>
+#include <repquant/codec/log2.hpp>
+#include <repquant/codec/log_sqrt2.hpp>
+#include <repquant/codec/uniform.hpp>
+#include <repquant/infer/requantize.hpp>
+#include <repquant/kernel/elementary.hpp>
+#include <repquant/kernel/encode.hpp>
+#include <repquant/kernel/reduce.hpp>
+
+namespace repquant {
+
+/// The room of a row of n scores, exponentials or codes: whole registers of any architecture.
+constexpr index padded_scores(index n) noexcept { return (n + 31) / 32 * 32; }
+
+/// How the distance of a sum from the largest one becomes an exponent.
+///
+/// What is 126 octaves below the largest, at most 126 distances or 2^30, counts as much and no less: no code
+/// that differs from that of zero is there, and neither does it change the sum.
+struct softmax_steps {
+  float octaves = 0;  ///< c, of -126 .. 0: the exponent of a distance of 1
+  float limit = 0;    ///< L, an integer: larger distances count as this
+  /// False where the multiplier is negative or not finite: then every code of a row is that of zero.
+  bool ordered = false;
+};
+inline softmax_steps steps_of(float multiplier) noexcept {
+  constexpr float least = -126.0F;
+  const float octaves = lane::mul(multiplier, -0x1.715476p+0F);
+  if (!(octaves <= 0.0F && octaves > -std::numeric_limits<float>::infinity())) return {};
+  const float used = lane::max(octaves, least);
+  return {used, lane::min(std::floor(least / used), 0x1p30F), true};
+}
+
+namespace detail {
+
+/// float(top - s), the difference exact, for top >= s.
+inline float distance(std::int64_t top, std::int64_t s) noexcept {
+  return static_cast<float>(static_cast<std::uint64_t>(top) - static_cast<std::uint64_t>(s));
+}
+
+/// -1 in the places of a register whose number, counted from `first`, is below n.
+template<CodeLane I>
+inline I places_below(index first, index n) noexcept {
+  constexpr auto numbers = [] {
+    std::array<std::int32_t, lane_width<reals_of<I>>> all{};
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int32_t>(i);
+    return all;
+  }();
+  return lane::greater(I(static_cast<std::int32_t>(n - first)), lane::load<I>(numbers.data()));
+}
+
+/// The largest of n >= 1 sums, which can be read up to padded_scores(n).
+template<class Arch>
+inline std::int32_t largest_sum(const std::int32_t* sums, index n) noexcept {
+  using I = ints_of<lane_of<Arch>>;
+  constexpr index width = lane_width<lane_of<Arch>>;
+  const I first(sums[0]);
+  I top[2] = {first, first};  // two chains: a maximum takes longer than a load
+  index i = 0;
+  for (; i + 2 * width <= n; i += 2 * width) {
+    top[0] = lane::max(top[0], lane::load<I>(sums + i));
+    top[1] = lane::max(top[1], lane::load<I>(sums + i + width));
+  }
+  for (; i < n; i += width) {
+    const I row = lane::load<I>(sums + i);
+    top[0] = lane::max(top[0], lane::select(places_below<I>(i, n), row, first));
+  }
+  std::array<std::int32_t, width> places{};
+  lane::store(places.data(), I(lane::max(top[0], top[1])));
+  for (std::size_t half = width / 2; half > 0; half /= 2) {
+    for (std::size_t l = 0; l < half; ++l) places[l] = lane::max(places[l], places[l + half]);
+  }
+  return places[0];
+}
+
+/// e[i] = 2^(distances(i) octaves) for i < n and 0 behind, up to padded_scores(n); returns their sum.
+/// distances(i) gives a register from place i on, none above the limit; it may read e.
+template<class Arch, class Distances>
+inline float exponentials(const Distances& distances, index n, float octaves, float* e) noexcept {
+  using V = lane_of<Arch>;
+  using I = ints_of<V>;
+  constexpr index width = lane_width<V>;
+  constexpr std::size_t registers = reduce::lanes / lane_width<V>;
+  std::array<V, registers> held;
+  for (V& h : held) h = V(0.0F);
+  const V step(octaves);
+  const auto at = [&](index i) { return elementary::exp2_of_negative(lane::mul(distances(i), step)); };
+  index i = 0;
+  for (; i + reduce::lanes <= n; i += reduce::lanes) {
+    for (std::size_t r = 0; r < registers; ++r) {
+      const index k = i + static_cast<index>(r) * width;
+      const V value = at(k);
+      held[r] = lane::add(held[r], value);
+      lane::store(e + k, value);
+    }
+  }
+  for (std::size_t r = 0; i < n; ++r, i += width) {
+    const V value = lane::select(places_below<I>(i, n), at(i), V(0.0F));
+    held[r] = lane::add(held[r], value);  // a zero changes nothing
+    lane::store(e + i, value);
+  }
+  for (; i < padded_scores(n); i += width) lane::store(e + i, V(0.0F));
+  return reduce::over_lanes(held, [](const auto& a, const auto& b) { return lane::add(a, b); });
+}
+
+/// codes[i] = code(e[i]) for a padded row.
+template<class Arch, class Code>
+inline void code_row(const float* e, index n, std::uint8_t* codes, const Code& code) noexcept {
+  using V = lane_of<Arch>;
+  constexpr index width = lane_width<V>;
+  const auto at = [&](index i) { return code(lane::load<V>(e + i)); };
+  for (index i = 0; i < n; i += 32) {
+    if constexpr (4 * width <= 32) {
+      for (index k = i; k < i + 32; k += 4 * width) {
+        narrow(at(k), at(k + width), at(k + 2 * width), at(k + 3 * width), codes + k);
+      }
+    } else {
+      for (index k = i; k < i + 32; k += width) narrow(at(k), codes + k);
+    }
+  }
+}
+
+/// The scales between which no quotient that has a code of its own leaves the normal floats.
+constexpr bool is_ordinary_scale(float s) noexcept { return s >= 0x1p-60F && s <= 0x1p60F; }
+
+/// codes[i] = codec.encode(e[i] / total, p), without the division. False: divide.
+///
+/// Requires  e as exponentials() makes it, total its sum
+template<class Arch, int Steps>
+inline bool share_codes(const logarithmic<Steps>& codec, const log_scale& p, const float* e, float total,
+                        index n, std::uint8_t* codes) noexcept {
+  using V = lane_of<Arch>;
+  using I = ints_of<V>;
+  if (!is_ordinary_scale(p.scale)) return false;
+  std::array<I, Steps> least;
+  for (std::size_t c = 0; c < Steps; ++c) {
+    const float share = least_dividend(lane::from_bits(codec.least_quotients()[c]), p.scale);
+    least[c] = I(lane::bits(least_dividend(share, total)));
+  }
+  code_row<Arch>(e, n, codes, [codec, least](const V& x) {
+    return codec.code_of(I(lane::min(lane::bits(x), least[0])), least);
+  });
+  return true;
+}
+template<class Arch>
+inline bool share_codes(const uniform& codec, const affine& p, const float* e, float total, index n,
+                        std::uint8_t* codes) noexcept {
+  using V = lane_of<Arch>;
+  using I = ints_of<V>;
+  if (!is_ordinary_scale(p.scale) || p.zero_point < -65536 || p.zero_point > 65536) return false;
+  const V times(1.0F / lane::mul(total, p.scale));
+  const I zero(p.zero_point);
+  const V lo = lane::real(I(0) - zero);
+  const V hi = lane::add(lo, V(static_cast<float>(codec.levels() - 1)));
+  const V beyond = lane::add(hi, V(1.0F));
+  I near(0);
+  code_row<Arch>(e, n, codes, [&](const V& x) {
+    const V y = lane::min(lane::mul(x, times), beyond);
+    const V whole = lane::real(lane::round_to_int(y));
+    const V rest = lane::sub(y, whole);
+    const V far = lane::max(rest, lane::sub(V(0.0F), rest));
+    near = near | lane::greater(lane::add(far, lane::mul(y, V(0x1p-21F))), V(0.5F));
+    return I(lane::round_to_int(lane::clamp(whole, lo, hi)) + zero);
+  });
+  std::array<std::int32_t, lane_width<V>> any{};
+  lane::store(any.data(), near);
+  std::int32_t divide = 0;
+  for (std::int32_t a : any) divide |= a;
+  return divide == 0;
+}
+
+/// e[i] = e[i] / total, i < n.
+template<class Arch>
+inline void divide_row(float* e, float total, index n) noexcept {
+  using V = lane_of<Arch>;
+  map_row<Arch>(
+      std::span<float>(e, static_cast<std::size_t>(n)),
+      [total](const V& v) { return lane::div(v, V(total)); }, e);
+}
+
+/// codes[i] = codec.encode(e[i] / total, p), i < n; what stands behind, up to padded_scores(n), is lost, and
+/// so is e.
+template<class Arch, Codec C>
+inline void encode_shares(const C& codec, const typename C::params& p, float* e, float total, index n,
+                          std::uint8_t* codes) noexcept {
+  if (share_codes<Arch>(codec, p, e, total, n, codes)) return;
+  divide_row<Arch>(e, total, n);
+  const auto count = static_cast<std::size_t>(n);
+  encode<Arch>(codec, p, std::span<const float>(e, count), std::span(codes, count));
+}
+
+/// The exponentials of a row of sums of any type, and their total. n >= 1.
+template<class Arch, ExactSum Sum>
+inline float exponentials_of(const Sum* sums, index n, const softmax_steps& steps, float* e) noexcept {
+  const auto top = static_cast<std::int64_t>(*std::max_element(sums, sums + n));
+  for (index i = 0; i < n; ++i) {
+    e[i] = lane::min(distance(top, static_cast<std::int64_t>(sums[i])), steps.limit);
+  }
+  std::fill(e + n, e + padded_scores(n), 0.0F);
+  return exponentials<Arch>([e](index i) { return lane::load<lane_of<Arch>>(e + i); }, n, steps.octaves, e);
+}
+
+}  // namespace detail
+
+/// The codes of a block of queries from their score sums, row after row as the head of this file says.
+///
+/// Shapes    sums, e, codes [rows x padded_scores(keys)], one row behind the other; visible(r) <= keys of row
+///           r, always the first ones, count. e is scratch. Codes behind visible(r) are `masked`
+/// Requires  |sums| < 2^30; all rows can be read and written to their padded ends, whatever stands there
+/// Cost      three passes, one exponential per value
+/// Precision the same codes for every Arch, those of probability_row
+template<class Arch = default_arch, Codec C, class Visible>
+inline void probability_codes(const C& codec, const typename C::params& p, const std::int32_t* sums,
+                              index rows, index keys, const Visible& visible, float multiplier,
+                              std::uint8_t masked, float* e, std::uint8_t* codes) noexcept {
+  using V = lane_of<Arch>;
+  using I = ints_of<V>;
+  constexpr index together = 8;  // rows between passes: one row's sum is awaited while others are at work
+  const index stride = padded_scores(keys);
+  const softmax_steps steps = steps_of(multiplier);
+  const I limit(static_cast<std::int32_t>(steps.limit));
+  for (index r0 = 0; r0 < rows; r0 += together) {
+    const index r1 = std::min(rows, r0 + together);
+    std::array<std::int32_t, together> top{};
+    std::array<float, together> total{};
+    for (index r = r0; steps.ordered && r < r1; ++r) {
+      const index n = visible(r);
+      if (n > 0) top[static_cast<std::size_t>(r - r0)] = detail::largest_sum<Arch>(sums + r * stride, n);
+    }
+    for (index r = r0; steps.ordered && r < r1; ++r) {
+      const I largest(top[static_cast<std::size_t>(r - r0)]);
+      const auto distances = [row = sums + r * stride, largest, limit](index i) {
+        return lane::real(lane::min(I(largest - lane::load<I>(row + i)), limit));
+      };
+      total[static_cast<std::size_t>(r - r0)] =
+          detail::exponentials<Arch>(distances, visible(r), steps.octaves, e + r * stride);
+    }
+    for (index r = r0; r < r1; ++r) {
+      const index n = steps.ordered ? visible(r) : 0;
+      std::uint8_t* const row = codes + r * stride;
+      if (n > 0) {
+        detail::encode_shares<Arch>(codec, p, e + r * stride, total[static_cast<std::size_t>(r - r0)], n,
+                                    row);
+      }
+      std::fill(row + n, row + keys, masked);
+    }
+  }
+}
+
+}  // namespace repquant
