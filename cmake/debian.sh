@@ -1,10 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Installs what the library, its tests, benches and examples need on Debian 12 or later; does nothing where it
-# is there. With the argument "ci" also what only .ci/run uses: clang++, clang-format, clang-tidy.
+# is there. With the argument "ci" also what only .ci/run uses: clang++, clang-format, clang-tidy; with "peers" the
+# libraries that bench/compare compares with.
 set -eu
 packages="g++ cmake make python3 libeigen3-dev libxsimd-dev nlohmann-json3-dev zlib1g-dev catch2 libbenchmark-dev"
-if [ "${1:-}" = ci ]; then packages="$packages clang libclang-rt-dev clang-format clang-tidy git"; fi
+for more in "$@"; do
+  case $more in
+    ci) packages="$packages clang libclang-rt-dev clang-format clang-tidy git" ;;
+    peers) packages="$packages libdnnl-dev libgemmlowp-dev libopenblas-pthread-dev libpthreadpool-dev libxnnpack-dev" ;;
+    *) echo "debian.sh: there is no \"$more\", only ci and peers" >&2; exit 2 ;;
+  esac
+done
 
 missing=
 for package in $packages; do

@@ -81,7 +81,7 @@ struct operands {
                  w[static_cast<std::size_t>(j * size.k + k)];
         }
         const std::int64_t got = own_sums[static_cast<std::size_t>(i * size.n + j)];
-        if (got != sum) return {rq::errc::not_equivalent, place, got, sum};
+        if (got != sum) return {rq::errc::bad_format, place, got, sum};
       }
     }
     return {};

@@ -40,7 +40,7 @@ void run_case(const session& s, const std::string& name, int w_bits, const exten
   limit most;
   if (copies > 1) {
     most = s.limit_of("read 256 MiB, 4 streams");
-    most.value *= e.operations() / static_cast<double>(own[0].packed_bytes());
+    most.value *= e.operations() / static_cast<double>(own[0].layout().bytes());
   }
   for (std::size_t i = 1; i < all.size(); ++i) {
     s.rows.add(name, e.text(), all[i].name, gops(e.operations()), times[0], times[i], most, all[i].note);
