@@ -17,6 +17,7 @@
 #include <repquant/granularity/granularities.hpp>
 #include <repquant/infer/activation.hpp>
 #include <repquant/infer/attention.hpp>
+#include <repquant/infer/decoder.hpp>
 #include <repquant/infer/engine.hpp>
 #include <repquant/infer/epilogue.hpp>
 #include <repquant/infer/execute.hpp>
@@ -25,10 +26,12 @@
 #include <repquant/infer/model.hpp>
 #include <repquant/infer/model_flow.hpp>
 #include <repquant/infer/norm.hpp>
+#include <repquant/infer/plan.hpp>
 #include <repquant/infer/probability.hpp>
 #include <repquant/infer/probability_kind.hpp>
 #include <repquant/infer/requantize.hpp>
 #include <repquant/infer/rotate.hpp>
+#include <repquant/infer/run_plan.hpp>
 #include <repquant/infer/simulated_products.hpp>
 #include <repquant/infer/softmax.hpp>
 #include <repquant/kernel/decode.hpp>

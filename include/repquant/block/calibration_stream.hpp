@@ -163,7 +163,7 @@ class calibration_stream {
       bind(number);
       if (number >= 0) most = std::max(most, file[static_cast<std::size_t>(number)].rows);
     }
-    std::vector<std::byte> scratch(integer_products::scratch_bytes(s, most));
+    std::vector<std::byte> scratch(integer_products::scratch_bytes(s, most, most));
     integer_products products{weights.bytes, scratch};
     execute(s, writer_.constants(), file, products);
   }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// quantized_model: a quantized block on the host. Owns the saved bytes and an engine prepared for this
 /// machine.
+///
+/// Length: what a model is made of, what is reported of it, and the ways to run it.
 #pragma once
 
 #include <repquant/infer/engine.hpp>
@@ -9,6 +11,7 @@
 #include <repquant/reconstruct/concept.hpp>
 #include <repquant/reparam/equivalence.hpp>
 
+#include <array>
 #include <string>
 #include <utility>
 #include <vector>
@@ -72,6 +75,23 @@ struct quantization_report {
   std::vector<fold_report> folds;
 };
 
+/// Memory that runs take their workspace from, one after the other: as much as the largest of them needed.
+class run_memory {
+ public:
+  /// At least so many bytes, on a multiple of 64.
+  [[nodiscard]] std::span<std::byte> at_least(std::size_t bytes) {
+    const std::size_t lines = (bytes + sizeof(line) - 1) / sizeof(line);
+    if (lines > lines_.size()) lines_.resize(lines);
+    return std::as_writable_bytes(std::span(lines_));
+  }
+
+ private:
+  struct alignas(64) line {
+    std::array<std::byte, 64> bytes;
+  };
+  std::vector<line> lines_;
+};
+
 /// A model that runs in integers. May be used by several threads at once. Not copied by accident: moves only.
 class quantized_model {
  public:
@@ -128,29 +148,53 @@ class quantized_model {
   /// Cost    the model's, and a workspace from the heap
   template<class Arch = default_arch, class Sink = no_sink>
   [[nodiscard]] result<matrix<>> run(matrix_view x, Sink&& sink = Sink{}) const {
-    return run_with<Arch, integer_products>(x, sink);
+    run_memory memory;
+    return run_with<Arch, integer_products>(x, 1, 1, memory, inline_executor{}, sink);
+  }
+  /// The same with memory that is kept from run to run.
+  template<class Arch = default_arch, class Sink = no_sink>
+  [[nodiscard]] result<matrix<>> run(matrix_view x, run_memory& memory, Sink&& sink = Sink{}) const {
+    return run_with<Arch, integer_products>(x, 1, 1, memory, inline_executor{}, sink);
+  }
+  /// Runs several samples of as many tokens each, cut into `parts` for exec: the same bits as one by one.
+  ///
+  /// Shapes  x [samples tokens x input_cols], result [samples tokens' x output_cols], sample after sample
+  /// Errors  as run; shape_mismatch too where the rows are no multiple of the samples; bad_option: samples or
+  ///         parts below 1
+  template<class Arch = default_arch, Executor Exec = inline_executor>
+  [[nodiscard]] result<matrix<>> run_batch(matrix_view x, index samples, run_memory& memory, index parts = 1,
+                                           const Exec& exec = Exec{}) const {
+    no_sink sink;
+    return run_with<Arch, integer_products>(x, samples, parts, memory, exec, sink);
   }
   /// Runs one sample with the products computed on exact integers held in double: the same bits as run().
   template<class Arch = default_arch, class Sink = no_sink>
   [[nodiscard]] result<matrix<>> simulate(matrix_view x, Sink&& sink = Sink{}) const {
-    return run_with<Arch, simulated_products>(x, sink);
+    run_memory memory;
+    return run_with<Arch, simulated_products>(x, 1, 1, memory, inline_executor{}, sink);
   }
 
  private:
   quantized_model() = default;
 
-  template<class Arch, class Products, class Sink>
-  result<matrix<>> run_with(matrix_view x, Sink& sink) const {
-    if (failure f = engine_.check_rows(x.rows())) return f;
+  template<class Arch, class Products, class Exec, class Sink>
+  result<matrix<>> run_with(matrix_view x, index samples, index parts, run_memory& memory, const Exec& exec,
+                            Sink& sink) const {
+    if (samples < 1) return failure{errc::bad_option, "model input: samples", samples, 1};
+    if (parts < 1) return failure{errc::bad_option, "model input: parts", parts, 1};
+    const batch b{.rows = x.rows() / samples, .samples = samples, .parts = parts};
+    if (b.rows * samples != x.rows())
+      return failure{errc::shape_mismatch, "model input: rows", x.rows(), b.rows * samples};
+    if (failure f = engine_.check_rows(b.rows)) return f;
     if (x.cols() != view().header().input_cols) {
       return failure{errc::shape_mismatch, "model input: columns", x.cols(), view().header().input_cols};
     }
-    const matrix<> input = x.eigen();
-    matrix<> out(engine_.output_rows(x.rows()), view().header().output_cols);
-    std::vector<std::uint64_t> workspace((engine_.workspace_bytes<Products>(x.rows()) + 7) / 8);
-    engine_.run<Arch, Products>(input.data(), input.rows(),
+    matrix<> contiguous;
+    if (x.stride() != x.cols()) contiguous = x.eigen();
+    matrix<> out(samples * engine_.output_rows(b.rows), view().header().output_cols);
+    engine_.run<Arch, Products>(x.stride() == x.cols() ? x.data() : contiguous.data(), b,
                                 {out.data(), static_cast<std::size_t>(out.size())},
-                                std::as_writable_bytes(std::span(workspace)), sink);
+                                memory.at_least(engine_.workspace_bytes<Products>(b)), exec, sink);
     return out;
   }
 

@@ -24,6 +24,7 @@
 #include <concepts>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 namespace repquant {
 
@@ -144,6 +145,9 @@ inline float select(std::int32_t mask, float a, float b) noexcept { return mask 
 inline std::int32_t select(std::int32_t mask, std::int32_t a, std::int32_t b) noexcept {
   return mask != 0 ? a : b;
 }
+inline float first(float a) noexcept { return a; }
+inline float where_greater(float a, float b, float x, float y) noexcept { return a > b ? x : y; }
+inline float where_equal(float a, float b, float x, float y) noexcept { return a == b ? x : y; }
 inline std::int32_t min(std::int32_t a, std::int32_t b) noexcept { return a < b ? a : b; }
 inline std::int32_t max(std::int32_t a, std::int32_t b) noexcept { return a > b ? a : b; }
 
@@ -257,12 +261,45 @@ inline xsimd::batch<float, A> select(const xsimd::batch<std::int32_t, A>& mask,
                                      const xsimd::batch<float, A>& b) noexcept {
   return from_bits(select(mask, bits(a), bits(b)));
 }
+namespace detail {
+template<int Distance, class A, int... Places>
+inline xsimd::batch<float, A> swap_neighbours(const xsimd::batch<float, A>& v,
+                                              std::integer_sequence<int, Places...>) noexcept {
+  return xsimd::batch<float, A>(__builtin_shufflevector(v.data, v.data, (Places ^ Distance)...));
+}
+}  // namespace detail
+/// A register whose place l holds what stands in place l ^ Distance of v.
+template<int Distance, class A>
+inline xsimd::batch<float, A> swap_neighbours(const xsimd::batch<float, A>& v) noexcept {
+  constexpr int width = static_cast<int>(xsimd::batch<float, A>::size);
+  static_assert(Distance > 0 && Distance < width && (Distance & (Distance - 1)) == 0);
+  return detail::swap_neighbours<Distance>(v, std::make_integer_sequence<int, width>{});
+}
+/// Place 0 of a register.
+template<class A>
+inline float first(const xsimd::batch<float, A>& v) noexcept {
+  return v.data[0];
+}
+/// x where a > b, else y: the same as select(greater(a, b), x, y), without a register for the comparison.
+template<class A>
+inline xsimd::batch<float, A> where_greater(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b,
+                                            const xsimd::batch<float, A>& x,
+                                            const xsimd::batch<float, A>& y) noexcept {
+  return xsimd::select(a > b, x, y);
+}
+/// x where a == b, else y.
+template<class A>
+inline xsimd::batch<float, A> where_equal(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b,
+                                          const xsimd::batch<float, A>& x,
+                                          const xsimd::batch<float, A>& y) noexcept {
+  return xsimd::select(a == b, x, y);
+}
 template<class A>
 inline xsimd::batch<float, A> min(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b) noexcept {
   if constexpr (is_x86) {
     return xsimd::min(a, b);
   } else {
-    return select(greater(b, a), a, b);
+    return where_greater(b, a, a, b);
   }
 }
 template<class A>
@@ -270,7 +307,7 @@ inline xsimd::batch<float, A> max(const xsimd::batch<float, A>& a, const xsimd::
   if constexpr (is_x86) {
     return xsimd::max(a, b);
   } else {
-    return select(greater(a, b), a, b);
+    return where_greater(a, b, a, b);
   }
 }
 template<class A>
@@ -296,12 +333,7 @@ requires(Lane<T> || CodeLane<T>) inline T clamp(const T& v, const T& lo, const T
 /// v, or 0 where v is NaN.
 template<Lane V>
 inline V zero_if_nan(const V& v) noexcept {
-  if constexpr (!std::same_as<V, float>) {
-    if constexpr (!detail::truth_is_register<float, typename lane_traits<V>::arch>) {
-      return xsimd::select(v == v, v, V(0.0F));
-    }
-  }
-  return select(equal(v, v), v, V(0.0F));
+  return where_equal(v, v, v, V(0.0F));
 }
 
 }  // namespace lane

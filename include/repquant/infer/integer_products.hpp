@@ -103,12 +103,12 @@ inline index most_keys(const instruction& s, std::span<const std::byte> constant
 /// The products of the engine. Made anew for every instruction: it only points to memory.
 struct integer_products {
   std::span<const std::byte> weights;  ///< packed, of the instruction at hand
-  std::span<std::byte> scratch;        ///< scratch_bytes(instruction, rows) of them
+  std::span<std::byte> scratch;        ///< scratch_bytes(instruction, rows, keys) of them
 
-  /// Bytes of scratch for an instruction whose operands have at most `rows` rows.
-  static std::size_t scratch_bytes(const instruction& s, index rows) noexcept {
+  /// Bytes of scratch for an instruction that runs on at most `rows` rows, an attention with at most `keys`.
+  static std::size_t scratch_bytes(const instruction& s, index rows, index keys) noexcept {
     if (s.kind == opcode::linear) return linear_workspace_size(sizes_of(s));
-    return s.kind == opcode::attention ? attention_scratch_size(rows, rows, s.inner) : 0;
+    return s.kind == opcode::attention ? attention_scratch_size(rows, keys, s.inner) : 0;
   }
 
   template<class Arch>

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <repquant/core/failure.hpp>
+#include <repquant/core/shape.hpp>
 #include <repquant/infer/model_format.hpp>
 
 #include <algorithm>
@@ -29,6 +30,17 @@ inline constexpr std::uint32_t most_registers = 256;
 /// Operands that an instruction reads: a, or a and b, or a, b and c.
 constexpr int operand_count(opcode kind) noexcept {
   return kind == opcode::attention ? 3 : kind == opcode::add || kind == opcode::multiply ? 2 : 1;
+}
+
+/// Rows of a result whose first operand has `rows`, both counted as model_rows::output is.
+constexpr std::int32_t rows_after(opcode kind, std::int32_t rows) noexcept {
+  if (kind == opcode::select_row || kind == opcode::mean_rows) return -1;
+  if (kind == opcode::prepend_row) return rows < 0 ? rows - 1 : rows + 1;
+  return rows;
+}
+/// The number that such a count stands for where the input has `input` rows.
+constexpr index count_rows(std::int32_t rows, index input) noexcept {
+  return rows < 0 ? -index{rows} : input + rows;
 }
 
 namespace detail {
@@ -108,8 +120,7 @@ inline failure follow(std::span<const instruction> code, std::uint32_t registers
     result.cols = s.cols;
     if (!detail::limit(s, result.rows, found))
       return {errc::shape_mismatch, "model: rows of instruction", at, s.row};
-    if (s.kind == opcode::prepend_row) result.rows += result.rows < 0 ? -1 : 1;
-    if (s.kind == opcode::select_row || s.kind == opcode::mean_rows) result.rows = -1;
+    result.rows = rows_after(s.kind, result.rows);
     // exactly n rows are at most n - 1 beyond the input, which has one or more
     found.extra = std::max(found.extra, result.rows < 0 ? -result.rows - 1 : result.rows);
     file[static_cast<std::size_t>(s.out)] = result;

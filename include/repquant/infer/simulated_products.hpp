@@ -14,15 +14,15 @@ struct simulated_products {
   std::span<const std::byte> weights;  ///< not used: the codes are read as they are stored
   std::span<std::byte> scratch;
 
-  static std::size_t scratch_bytes(const instruction& s, index rows) noexcept {
+  static std::size_t scratch_bytes(const instruction& s, index, index keys) noexcept {
     if (s.kind == opcode::linear) {
       return workspace_alignment + workspace_bytes_of<double>(s.inner) + workspace_bytes_of<double>(s.cols);
     }
     if (s.kind != opcode::attention) return 0;
-    return workspace_alignment + workspace_bytes_of<double>(rows) +
-           workspace_bytes_of<float>(probability_scratch(rows)) + workspace_bytes_of<std::uint8_t>(rows) +
+    return workspace_alignment + workspace_bytes_of<double>(keys) +
+           workspace_bytes_of<float>(probability_scratch(keys)) + workspace_bytes_of<std::uint8_t>(keys) +
            2 * workspace_bytes_of<double>(s.inner) + 2 * workspace_bytes_of<float>(s.inner) +
-           workspace_bytes_of<std::int64_t>(rows) + 2 * workspace_bytes_of<std::int64_t>(s.inner);
+           workspace_bytes_of<std::int64_t>(keys) + 2 * workspace_bytes_of<std::int64_t>(s.inner);
   }
 
   template<class Arch>

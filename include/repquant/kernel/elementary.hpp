@@ -33,6 +33,12 @@ inline V polynomial(const V& x, const std::array<float, N>& c) noexcept {
   return y;
 }
 
+/// y, which is a number, and 0x7FC00000 where the argument x is NaN.
+template<Lane V>
+inline V nan_of(const V& x, const V& y) noexcept {
+  return lane::where_equal(x, x, y, V(std::numeric_limits<float>::quiet_NaN()));
+}
+
 /// e^x. Overflows to infinity above 88.7228; 0 below -87.3365, where the result would be subnormal.
 ///
 /// x = n ln 2 + r, |r| <= ln 2 / 2; e^r = 1 + r + r^2 P(r); 2^n goes into the exponent bits.
@@ -51,9 +57,9 @@ inline V exp(const V& x) noexcept {
   const V r = lane::sub(lane::sub(t, lane::mul(whole, V(0x1.63p-1F))), lane::mul(whole, V(-0x1.bd0106p-13F)));
   const V tail = lane::add(r, lane::mul(lane::mul(r, r), polynomial(r, p)));
   const V scaled = lane::from_bits(I(lane::bits(lane::add(V(1.0F), tail)) + (n << 23)));
-  const V low = lane::select(lane::greater(V(smallest), x), V(0.0F), scaled);
-  const V all = lane::select(lane::greater(x, V(largest)), V(std::numeric_limits<float>::infinity()), low);
-  return one_nan(lane::select(lane::equal(x, x), all, x));
+  const V low = lane::where_greater(V(smallest), x, V(0.0F), scaled);
+  const V all = lane::where_greater(x, V(largest), V(std::numeric_limits<float>::infinity()), low);
+  return nan_of(x, all);
 }
 
 /// 2^x for -126 <= x <= 0: the numerators of a softmax that becomes codes. 1 for 0 and -0.
@@ -74,11 +80,9 @@ inline V exp2_of_negative(const V& x) noexcept {
   return lane::from_bits(I(lane::bits(y) + (lane::bits(whole) << 23)));
 }
 
-/// The error function. Exactly -1 and 1 beyond 3.9192.
-///
-/// x P(x^2) / Q(x^2), all coefficients positive: no cancellation.
+/// erf of a number; of a NaN, some number.
 template<Lane V>
-inline V erf(const V& x) noexcept {
+inline V erf_of_number(const V& x) noexcept {
   constexpr std::array<float, 6> p{0x1.20dd76p+0F, 0x1.8a1308p-3F,  0x1.c733d8p-5F,
                                    0x1.12b23ep-8F, 0x1.a8e850p-12F, 0x1.b8e040p-18F};
   constexpr std::array<float, 7> q{1.0F,           0x1.01f9fep-1F,  0x1.e00a9cp-4F,
@@ -88,9 +92,16 @@ inline V erf(const V& x) noexcept {
   const V t = lane::clamp(x, V(-end), V(end));
   const V s = lane::mul(t, t);
   const V y = lane::div(lane::mul(t, polynomial(s, p)), polynomial(s, q));
-  const V low = lane::select(lane::greater(V(-end), x), V(-1.0F), lane::max(y, V(-1.0F)));
-  const V all = lane::select(lane::greater(x, V(end)), V(1.0F), lane::min(low, V(1.0F)));
-  return one_nan(lane::select(lane::equal(x, x), all, x));
+  const V low = lane::where_greater(V(-end), x, V(-1.0F), lane::max(y, V(-1.0F)));
+  return lane::where_greater(x, V(end), V(1.0F), lane::min(low, V(1.0F)));
+}
+
+/// The error function. Exactly -1 and 1 beyond 3.9192.
+///
+/// x P(x^2) / Q(x^2), all coefficients positive: no cancellation.
+template<Lane V>
+inline V erf(const V& x) noexcept {
+  return nan_of(x, erf_of_number(x));
 }
 
 /// The hyperbolic tangent. Exactly -1 and 1 beyond 9.02.
@@ -103,15 +114,15 @@ inline V tanh(const V& x) noexcept {
   const V t = lane::clamp(x, V(-end), V(end));
   const V s = lane::mul(t, t);
   const V y = lane::div(lane::mul(t, polynomial(s, p)), polynomial(s, q));
-  const V low = lane::select(lane::greater(V(-end), x), V(-1.0F), lane::max(y, V(-1.0F)));
-  const V all = lane::select(lane::greater(x, V(end)), V(1.0F), lane::min(low, V(1.0F)));
-  return one_nan(lane::select(lane::equal(x, x), all, x));
+  const V low = lane::where_greater(V(-end), x, V(-1.0F), lane::max(y, V(-1.0F)));
+  const V all = lane::where_greater(x, V(end), V(1.0F), lane::min(low, V(1.0F)));
+  return nan_of(x, all);
 }
 
 /// max(x, 0); 0 for -0.
 template<Lane V>
 inline V relu(const V& x) noexcept {
-  return one_nan(lane::select(lane::equal(x, x), lane::max(x, V(0.0F)), x));
+  return nan_of(x, lane::max(x, V(0.0F)));
 }
 
 /// x / (1 + e^-x), also called swish. Source: arXiv 1702.03118
@@ -120,7 +131,7 @@ inline V silu(const V& x) noexcept {
   // -infinity would be divided by infinity; the lowest float has the same limit, -0
   const V t = lane::max(x, V(std::numeric_limits<float>::lowest()));
   const V y = lane::div(t, lane::add(V(1.0F), elementary::exp(lane::sub(V(0.0F), t))));
-  return one_nan(lane::select(lane::equal(x, x), y, x));
+  return nan_of(x, y);
 }
 
 /// x Phi(x) = (x / 2)(1 + erf(x / sqrt 2)). Source: arXiv 1606.08415
@@ -128,8 +139,8 @@ template<Lane V>
 inline V gelu_erf(const V& x) noexcept {
   const V t = lane::max(x, V(std::numeric_limits<float>::lowest()));
   const V y =
-      lane::mul(lane::mul(t, V(0.5F)), lane::add(V(1.0F), elementary::erf(lane::mul(t, V(0x1.6a09e6p-1F)))));
-  return one_nan(lane::select(lane::equal(x, x), y, x));
+      lane::mul(lane::mul(t, V(0.5F)), lane::add(V(1.0F), erf_of_number(lane::mul(t, V(0x1.6a09e6p-1F)))));
+  return nan_of(x, y);
 }
 
 /// (x / 2)(1 + tanh(sqrt(2 / pi)(x + 0.044715 x^3))), computed as the equal x / (1 + e^-2u), u the argument
@@ -140,7 +151,7 @@ inline V gelu_tanh(const V& x) noexcept {
   const V t = lane::max(x, V(std::numeric_limits<float>::lowest()));
   const V exponent = lane::mul(t, polynomial(lane::mul(t, t), minus_two_u));
   const V y = lane::div(t, lane::add(V(1.0F), elementary::exp(exponent)));
-  return one_nan(lane::select(lane::equal(x, x), y, x));
+  return nan_of(x, y);
 }
 
 }  // namespace repquant::elementary

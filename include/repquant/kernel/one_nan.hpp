@@ -12,7 +12,7 @@ namespace repquant {
 /// that two orders of the same commutative operands give.
 template<Lane V>
 inline V one_nan(const V& v) noexcept {
-  return lane::select(lane::equal(v, v), v, V(std::numeric_limits<float>::quiet_NaN()));
+  return lane::where_equal(v, v, v, V(std::numeric_limits<float>::quiet_NaN()));
 }
 
 }  // namespace repquant

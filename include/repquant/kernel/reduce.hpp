@@ -20,8 +20,7 @@ namespace repquant::reduce {
 /// How many virtual lanes a reduction has.
 inline constexpr int lanes = 16;
 
-/// Combines the 16 virtual lanes, held in registers, in the order of this file. `combine(lane, lane)` is
-/// called with registers and with floats.
+/// Combines the 16 virtual lanes, held in registers, in the order of this file.
 template<Lane V, std::size_t N, class Combine>
 inline float over_lanes(std::array<V, N> held, Combine combine) noexcept {
   constexpr std::size_t width = lane_width<V>;
@@ -29,12 +28,15 @@ inline float over_lanes(std::array<V, N> held, Combine combine) noexcept {
   for (std::size_t half = N / 2; half > 0; half /= 2) {
     for (std::size_t r = 0; r < half; ++r) held[r] = combine(held[r], held[r + half]);
   }
-  std::array<float, width> places{};
-  lane::store(places.data(), held[0]);
-  for (std::size_t half = width / 2; half > 0; half /= 2) {
-    for (std::size_t l = 0; l < half; ++l) places[l] = combine(places[l], places[l + half]);
-  }
-  return one_nan(places[0]);
+  // place 0 of the register combines what the tree says; what stands in the others does not matter
+  const auto neighbours = [&combine]<int Distance>(V& v) {
+    if constexpr (width > Distance) v = combine(v, lane::swap_neighbours<Distance>(v));
+  };
+  neighbours.template operator()<8>(held[0]);
+  neighbours.template operator()<4>(held[0]);
+  neighbours.template operator()<2>(held[0]);
+  neighbours.template operator()<1>(held[0]);
+  return one_nan(lane::first(held[0]));
 }
 
 /// Combines term(x[i]) over the row in the order of this file.

@@ -113,6 +113,24 @@ inline bool same(bool any_nan, const F& f,
   return true;
 }
 
+/// True where swap_neighbours<Distance> puts what stands in place l ^ Distance into place l, and first is
+/// place 0.
+template<Lane V, int Distance>
+inline bool swaps_neighbours() noexcept {
+  constexpr auto width = static_cast<std::size_t>(lane_width<V>);
+  std::array<float, width> in{};
+  std::array<float, width> out{};
+  for (std::size_t i = 0; i < width; ++i) in[i] = static_cast<float>(3 * i + 1);
+  if (lane::first(lane::load<V>(in.data())) != in[0]) return false;
+  if constexpr (lane_width < V >> Distance) {
+    lane::store(out.data(), lane::swap_neighbours<Distance>(lane::load<V>(in.data())));
+    for (std::size_t i = 0; i < width; ++i) {
+      if (out[i] != in[i ^ static_cast<std::size_t>(Distance)]) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace detail
 
 /// The name of the first operation of namespace lane that differs between a register of Arch and a float, or
@@ -144,6 +162,8 @@ inline const char* broken_lane_law() noexcept {
   const auto equal = [](auto x, auto y) { return lane::equal(x, y); };
   const auto clamp = [](auto x, auto lo, auto hi) { return lane::clamp(x, lo, hi); };
   const auto select = [](auto which, auto x, auto y) { return lane::select(which, x, y); };
+  const auto where_greater = [](auto x, auto y, auto z) { return lane::where_greater(x, y, z, x); };
+  const auto where_equal = [](auto x, auto y, auto z) { return lane::where_equal(x, y, z, x); };
   const auto bits = [](auto x) { return lane::bits(x); };
   const auto from_bits = [](auto x) { return lane::from_bits(x); };
   const auto real = [](auto x) { return lane::real(x); };
@@ -152,6 +172,9 @@ inline const char* broken_lane_law() noexcept {
   const auto round_to_int = [](auto x) { return lane::round_to_int(x); };
   const auto product_and_sum = [](auto x, auto y, auto z) { return lane::add(lane::mul(x, y), z); };
 
+  if (!detail::swaps_neighbours<V, 1>() || !detail::swaps_neighbours<V, 2>() ||
+      !detail::swaps_neighbours<V, 4>() || !detail::swaps_neighbours<V, 8>())
+    return "swap_neighbours";
   for (std::size_t i = 0; i < floats.size(); ++i) {
     for (std::size_t j = 0; j < floats.size(); ++j) {
       for (std::size_t k = 0; k < width; ++k) {
@@ -171,6 +194,8 @@ inline const char* broken_lane_law() noexcept {
       if (!same<V, std::int32_t>(false, greater, a, b)) return "greater";
       if (!same<V, std::int32_t>(false, equal, a, b)) return "equal";
       if (!same<V, float>(false, select, mask, a, b)) return "select";
+      if (!same<V, float>(false, where_greater, a, b, c)) return "where_greater";
+      if (!same<V, float>(false, where_equal, a, b, c)) return "where_equal";
     }
     if (!same<V, float>(true, sqrt, a)) return "sqrt";
     if (!same<V, float>(false, zero_if_nan, a)) return "zero_if_nan";

@@ -53,7 +53,7 @@ class lockstep {
       const auto operand = [&](std::int32_t r) {
         return r < 0 ? nullptr : &engine[static_cast<std::size_t>(r)];
       };
-      std::vector<std::byte> scratch(rq::integer_products::scratch_bytes(s, most));
+      std::vector<std::byte> scratch(rq::integer_products::scratch_bytes(s, most, most));
       rq::integer_products products{weights_[i], scratch};
       std::vector<int> probabilities;
       const auto a = static_cast<std::size_t>(s.a);

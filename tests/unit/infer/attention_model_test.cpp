@@ -185,7 +185,7 @@ template<class Arch, class Products>
 outcome attend(const attention_model& m, const oracle::table& q, const oracle::table& k,
                const oracle::table& v) {
   const rq::instruction& s = m.attention();
-  std::vector<std::byte> scratch(Products::scratch_bytes(s, std::max(q.rows, k.rows)));
+  std::vector<std::byte> scratch(Products::scratch_bytes(s, q.rows, k.rows));
   Products products{{}, scratch};
   const auto bytes = [](const oracle::table& t) {
     return std::vector<std::uint8_t>(t.code.begin(), t.code.end());
@@ -321,7 +321,7 @@ TEST_CASE("the zero point of the keys changes scores by the same number for all 
   std::vector<float> first;
   for (const std::int32_t zero : {8, 0, -3, 15, 100, -5000}) {
     s.zero_b = zero;
-    std::vector<std::byte> scratch(rq::integer_products::scratch_bytes(s, 9));
+    std::vector<std::byte> scratch(rq::integer_products::scratch_bytes(s, 9, 9));
     rq::integer_products products{{}, scratch};
     std::vector<float> out(static_cast<std::size_t>(5 * s.cols));
     products.attend<rq::default_arch>(s, constants, q.data(), k.data(), v.data(), 5, 9, out.data(),
