@@ -13,19 +13,6 @@ namespace repquant {
 
 namespace detail {
 
-/// The instruction set whose products an architecture's attention uses.
-template<class Arch>
-inline constexpr instruction_set attention_set = [] {
-  constexpr instruction_set widest = instruction_set_of<Arch>;
-  if constexpr (requires { typename kernels_of<widest>::type; }) {
-    return widest;
-  } else if constexpr (compiled_for::avx2 && !std::same_as<Arch, scalar_arch>) {
-    return instruction_set::avx2;
-  } else {
-    return instruction_set::scalar;
-  }
-}();
-
 /// out[j] = -sum_d q_zero[d] k'[j][d], k' the packed keys: what makes scores of q those of q - q_zero.
 template<instruction_set Set>
 inline void key_offsets(const attention_head& h, const attention_operands& x, const gemm_weights& keys,
@@ -78,7 +65,7 @@ inline void value_corrections(const attention_head& h, const attention_operands&
 template<class Arch = default_arch>
 [[nodiscard]] inline packed_keys_values pack_keys_values(const attention_head& h, const attention_operands& x,
                                                          std::span<std::byte> memory) noexcept {
-  constexpr instruction_set set = detail::attention_set<Arch>;
+  constexpr instruction_set set = instruction_set_of<Arch>;
   workspace_parts parts(memory);
   packed_keys_values p;
   p.keys = detail::key_layout(set, h.keys, h.head_dim, h.code_bits);
@@ -104,12 +91,12 @@ template<class Arch = default_arch>
 template<class Arch = default_arch, class Sink = no_probability_sink>
 inline void attend(const attention_head& h, const attention_operands& x, const packed_keys_values& packed,
                    std::span<std::byte> scratch, Sink&& sink = Sink{}) noexcept {
-  constexpr instruction_set set = detail::attention_set<Arch>;
+  constexpr instruction_set set = instruction_set_of<Arch>;
   const detail::attention_forms f = detail::forms_of(h);
   const index dim = h.head_dim;
   const index block = std::min(h.queries, detail::attention_block);
   const index stride = padded_scores(h.keys);
-  const index sum_stride = padded_scores(dim);
+  const index sum_stride = padded_scores(dim);  // whole panels
   const auto width = static_cast<std::size_t>(dim);
 
   workspace_parts parts(scratch);
@@ -163,11 +150,8 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
     const std::uint8_t* q = x.q + i0 * x.q_stride;
     if (!f.score_wide) {
       auto* const sums = reinterpret_cast<std::int32_t*>(scores.data());
-      gemm<set>(keys, q, rows, x.q_stride, 0, panels, words,
-                [sums, stride](index r, index column, const auto* from, index count) {
-                  std::int32_t* const to = sums + r * stride + column;
-                  for (index j = 0; j < count; ++j) to[j] = static_cast<std::int32_t>(from[j]);
-                });
+      const whole_panels to_sums{sums, stride};
+      gemm<set>(keys, q, rows, x.q_stride, 0, panels, words, to_sums);
       h.probability.visit([&](const auto& codec, const auto& p) {
         probability_codes<Arch>(codec, p, sums, rows, h.keys, visible, h.score_multiplier, masked,
                                 exponentials.data(), codes.data());

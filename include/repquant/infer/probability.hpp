@@ -149,18 +149,27 @@ inline void value_row(std::span<const Sum> even, std::span<const Sum> odd, const
                       std::span<float> out) noexcept {
   using V = lane_of<Arch>;
   REPQUANT_ASSERT(scales.even.size() >= out.size());
-  real_row<Arch>(even, out);
-  map_row<Arch>(
-      out, [](const V& s, const V& e) { return lane::mul(s, e); }, out.data(), scales.even.data());
-  if (odd.empty()) return;
+  const auto first = [](const V& s, const V& e) { return lane::mul(s, e); };
+  const auto onto = [](const V& a, const V& s, const V& o) { return lane::add(a, lane::mul(s, o)); };
+  std::size_t i = 0;
+  if constexpr (std::same_as<Sum, std::int32_t>) {  // whole registers stay in registers
+    const auto real = [](const std::int32_t* p) { return lane::real(lane::load<ints_of<V>>(p)); };
+    for (constexpr std::size_t width = lane_width<V>; out.size() - i >= width; i += width) {
+      V value = first(real(even.data() + i), lane::load<V>(scales.even.data() + i));
+      if (!odd.empty()) value = onto(value, real(odd.data() + i), lane::load<V>(scales.odd.data() + i));
+      lane::store(out.data() + i, value);
+    }
+  }
   constexpr std::size_t block = 64;
-  std::array<float, block> second;
-  for (std::size_t i = 0; i < out.size(); i += block) {
+  std::array<float, block> sums;
+  for (; i < out.size(); i += block) {
     const std::size_t n = std::min(block, out.size() - i);
-    real_row<Arch>(odd.subspan(i, n), std::span<float>(second).first(n));
-    map_row<Arch>(
-        out.subspan(i, n), [](const V& a, const V& s, const V& o) { return lane::add(a, lane::mul(s, o)); },
-        out.data() + i, second.data(), scales.odd.data() + i);
+    const std::span<float> to = out.subspan(i, n);
+    real_row<Arch>(even.subspan(i, n), std::span<float>(sums).first(n));
+    map_row<Arch>(to, first, sums.data(), scales.even.data() + i);
+    if (odd.empty()) continue;
+    real_row<Arch>(odd.subspan(i, n), std::span<float>(sums).first(n));
+    map_row<Arch>(to, onto, to.data(), sums.data(), scales.odd.data() + i);
   }
 }
 

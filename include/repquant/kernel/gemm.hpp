@@ -101,6 +101,14 @@ struct gemm_weights {
   [[nodiscard]] constexpr index summed_places() const noexcept { return places > 0 ? places : layout.k; }
 };
 
+/// An epilogue that is none: the kernels store int32 sums where they belong, to[row][column].
+///
+/// Requires  rows of `to` hold whole panels, layout.padded_n() sums: those behind n are written too
+struct whole_panels {
+  std::int32_t* to = nullptr;
+  index stride = 0;
+};
+
 /// Bytes of scratch that gemm needs, for any number of rows and any range of panels.
 constexpr std::size_t gemm_scratch_bytes(const panel_layout& l) noexcept {
   const index words = l.storage == panel_storage::pairs ? l.padded_k() : 0;
@@ -146,6 +154,7 @@ template<instruction_set Set, class Epilogue>
 inline void gemm_block(const gemm_weights& w, tile_operands from, index first_row, index rows,
                        index first_panel, index last_panel, const std::int32_t* row_sums,
                        const std::int64_t* wide_row_sums, Epilogue& epilogue) noexcept {
+  REPQUANT_ASSERT((!std::is_same_v<Epilogue, const whole_panels>) || w.wide_slope == nullptr);
   using K = typename kernels_of<Set>::type;
   static_assert(K::width == panel_width(Set) && K::rows * K::width <= gemm_tile_sums &&
                 4 * K::width <= gemm_tile_sums);
@@ -161,8 +170,15 @@ inline void gemm_block(const gemm_weights& w, tile_operands from, index first_ro
     t.panel = w.panels + panel * l.panel_bytes();
     t.panel_bytes = l.panel_bytes();
     t.sums = sums;
+    t.sum_stride = columns;
+    if constexpr (std::is_same_v<Epilogue, const whole_panels>) {
+      t.sums = epilogue.to + (first_row + row) * epilogue.stride + column;
+      t.sum_stride = epilogue.stride;
+    }
     const auto finish = [&](const auto* all) {
-      for (index r = 0; r < row_count; ++r) epilogue(first_row + row + r, column, all + r * columns, count);
+      if constexpr (!std::is_same_v<Epilogue, const whole_panels>) {
+        for (index r = 0; r < row_count; ++r) epilogue(first_row + row + r, column, all + r * columns, count);
+      }
     };
     if (w.wide_slope == nullptr) {
       if (w.offset != nullptr) t.offset = w.offset + column;
@@ -201,15 +217,17 @@ inline void gemm_block(const gemm_weights& w, tile_operands from, index first_ro
 
 /// Calls epilogue(row, column, sums, count) for pieces of rows that together are the sums of all rows and of
 /// the outputs of panels [first_panel, last_panel). `sums` is const std::int32_t*, or const std::int64_t*
-/// where the weights are wide; it may be read until the call returns.
+/// where the weights are wide; it may be read until the call returns. A const whole_panels is called for nothing.
 ///
 /// Shapes    x [rows x w.summed_places()] with `stride` between rows, no byte outside is read
 /// Requires  w.layout.set == Set; codes of x within the bits that the layout was chosen for; scratch of
-///           gemm_scratch_bytes(w.layout) bytes, aligned to 2, for this call alone; int32: final sums fit
+///           gemm_scratch_bytes(w.layout) bytes, aligned to 2, for this call alone; int32: final sums fit;
+///           x_sums null, or the sums of the rows of x where the caller has them
 /// Cost      rows k n multiply-adds
 template<instruction_set Set, class Epilogue>
 inline void gemm(const gemm_weights& w, const std::uint8_t* x, index rows, index stride, index first_panel,
-                 index last_panel, std::span<std::byte> scratch, Epilogue&& epilogue) noexcept {
+                 index last_panel, std::span<std::byte> scratch, Epilogue&& epilogue,
+                 const std::int32_t* x_sums = nullptr) noexcept {
   const panel_layout& l = w.layout;
   REPQUANT_ASSERT(l.set == Set && scratch.size() >= gemm_scratch_bytes(l));
   const bool pairs = l.storage == panel_storage::pairs;
@@ -225,7 +243,7 @@ inline void gemm(const gemm_weights& w, const std::uint8_t* x, index rows, index
     t.codes = block;
     t.stride = stride;
     for (index r = 0; needs_sums && r < count; ++r) {
-      wide_row_sums[r] = detail::row_sum(block + r * stride, t.k);
+      wide_row_sums[r] = x_sums != nullptr ? x_sums[row + r] : detail::row_sum(block + r * stride, t.k);
       row_sums[r] = static_cast<std::int32_t>(static_cast<std::uint32_t>(wide_row_sums[r]));
     }
     if (pairs) {

@@ -32,7 +32,8 @@ struct tile_operands {
   const std::int32_t* offset = nullptr;    ///< start of each column's sum
   const std::int32_t* slope = nullptr;     ///< what the row's sum is multiplied by, onto the start
   const std::int32_t* row_sums = nullptr;  ///< with slope: one per row
-  std::int32_t* sums = nullptr;            ///< [rows x (panels * width)], contiguous
+  std::int32_t* sums = nullptr;            ///< [rows x (panels * width)]
+  index sum_stride = 0;                    ///< sums from one row to the next
 };
 
 /// Rows and panels that one call multiplies.

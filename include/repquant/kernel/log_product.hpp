@@ -40,7 +40,7 @@ constexpr bool log_product_fits(const logarithmic<Steps>& c, index k, std::int64
 constexpr std::size_t log_product_scratch(index m, index keys) noexcept {
   const index width = (keys + power_block - 1) / power_block * power_block;
   // rows of bytes, their sums, and what a product of int16 asks for
-  return static_cast<std::size_t>(m * width + m * width / power_block * 4 + detail::gemm_rows * 2 * width + 64);
+  return static_cast<std::size_t>(m * width + m * (width / power_block + 1) * 4 + detail::gemm_rows * 2 * width + 64);
 }
 
 namespace detail {
@@ -72,7 +72,8 @@ inline std::int32_t products_of_rows(const panel_layout& v, int bits, int larges
 /// The exact even and odd sums of rows of codes with packed values.
 ///
 /// Shapes    codes [m x v.summed_places()] with code_stride between rows, readable to the next multiple of 32;
-///           even and odd [m x n] with sum_stride between rows (odd unused for log2); visible(i) <=
+///           even and odd [m x n] with sum_stride >= v.layout.padded_n() between rows, all of
+///           which may be written (odd unused for log2); visible(i) <=
 ///           v.summed_places(): codes behind it count as zero; scratch [log_product_scratch(m, k)]
 /// Requires  v.layout = value_layout(Set, ...) of values of `bits` bits, v.slope[d] = layout.shift - zero point of
 ///           column d (or the wide ones, where not log_bands_fit); Sum int32: log_product_fits; int64: k <= 2^17
@@ -89,8 +90,9 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
   const index width = blocks * power_block;
   REPQUANT_ASSERT(scratch.size() >= log_product_scratch(m, k));
   auto* const sums_of_blocks = reinterpret_cast<std::int32_t*>(scratch.data());
-  auto* const rows = reinterpret_cast<std::uint8_t*>(scratch.data() + m * blocks * 4);
-  const std::span<std::byte> rest = scratch.subspan(static_cast<std::size_t>(m * (blocks * 4 + width)) / 2 * 2);
+  auto* const sums_of_rows = sums_of_blocks + m * blocks;
+  auto* const rows = reinterpret_cast<std::uint8_t*>(sums_of_rows + m);
+  const std::span<std::byte> rest = scratch.subspan(static_cast<std::size_t>(m * (blocks * 4 + 4 + width)));
   for (int parity = 0; parity < Steps; ++parity) {
     Sum* const sums = parity == 0 ? even : odd;
     int before = -1;  // the last shift of the bands so far
@@ -98,11 +100,9 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
       const power_table table = make_power_table(c, parity, band);
       std::int32_t any = 0;
       for (index i = 0; i < m; ++i) {
-        const index n = std::min(visible(i), k);
-        std::fill(sums_of_blocks + i * blocks, sums_of_blocks + (i + 1) * blocks, 0);
-        any |= power_row<Arch>(table, codes + i * code_stride, n, rows + i * width, sums_of_blocks + i * blocks);
-        std::fill(rows + i * width + (n + power_block - 1) / power_block * power_block, rows + (i + 1) * width,
-                  std::uint8_t{0});
+        sums_of_rows[i] = power_row<Arch>(table, codes + i * code_stride, std::min<index>(visible(i), k), blocks,
+                                          rows + i * width, sums_of_blocks + i * blocks);
+        any |= sums_of_rows[i];
       }
       const Sum times = before < 0 ? Sum{0} : Sum{1} << (table.last_shift - before);
       before = table.last_shift;
@@ -116,15 +116,22 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
       if (w.layout.storage == panel_storage::bytes && !sums_bytes_exactly(Set)) {
         w.layout.products = detail::products_of_rows(v.layout, bits, table.largest, sums_of_blocks, m, blocks);
       }
-      gemm<Set>(w, rows, m, width, 0, w.layout.panels(), rest,
-                [&](index i, index column, const auto* band_sums, index count) {
-                  Sum* const to = sums + i * sum_stride + column;
-                  if (times == 0) {
-                    for (index j = 0; j < count; ++j) to[j] = static_cast<Sum>(band_sums[j]);
-                  } else {
-                    for (index j = 0; j < count; ++j) to[j] = to[j] * times + static_cast<Sum>(band_sums[j]);
-                  }
-                });
+      const auto run = [&](auto&& epilogue) {
+        gemm<Set>(w, rows, m, width, 0, w.layout.panels(), rest, epilogue, sums_of_rows);
+      };
+      if constexpr (std::same_as<Sum, std::int32_t>) {
+        if (times == 0) {
+          const whole_panels first{sums, sum_stride};
+          run(first);
+          continue;
+        }
+      }
+      run([&](index i, index column, const auto* band_sums, index count) {
+        Sum* const to = sums + i * sum_stride + column;
+        for (index j = 0; j < count; ++j) {
+          to[j] = (times == 0 ? Sum{0} : to[j] * times) + static_cast<Sum>(band_sums[j]);
+        }
+      });
     }
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <repquant/core/config.hpp>
+#include <repquant/kernel/pack_tiles.hpp>
 #include <repquant/kernel/panel_layout.hpp>
 
 namespace repquant {
@@ -58,6 +59,62 @@ inline void store_word(std::byte* out, std::uint32_t v) noexcept {
   for (unsigned i = 0; i < 4; ++i) out[i] = static_cast<std::byte>((v >> (8 * i)) & 255U);
 }
 
+/// Columns and places of a panel.
+struct panel_part {
+  index first_column, last_column, first_place, last_place;
+};
+
+/// Words of four bytes, or of two int16, one by one: any part of a panel whose first output is j0.
+template<bool Pairs>
+inline void pack_words(const panel_layout& l, const code_matrix& w, index j0, const panel_part& part,
+                       std::byte* panel) noexcept {
+  constexpr index places = Pairs ? 2 : 4;
+  const auto shift = static_cast<std::uint32_t>(l.shift);
+  for (index k = part.first_place; k < part.last_place; k += places) {
+    for (index j = part.first_column; j < part.last_column; ++j) {
+      std::byte* const out = panel + (k / places * l.width() + j) * 4;
+      const std::uint32_t codes = four_codes(l, w, j0 + j, k);
+      if constexpr (Pairs) {
+        store_word(out, (((codes & 255U) - shift) & 0xFFFFU) | ((((codes >> 8U) & 255U) - shift) << 16U));
+      } else {
+        store_word(out, subtract_bytes(codes, shift));
+      }
+    }
+  }
+}
+
+/// One panel: what is whole by the tiles of pack_tiles.hpp, the edges word by word.
+template<bool Pairs>
+inline void pack_panel(const panel_layout& l, const code_matrix& w, index j0, std::byte* panel) noexcept {
+  constexpr index places = Pairs ? 2 : 4;
+  const index width = l.width();
+  const index there = std::min(width, l.n - j0);
+  const index word_stride = 4 * width;
+  index columns = 0;  // packed in tiles, over the first `done` places
+  index done = 0;
+  if (w.place_stride == 1) {
+    columns = there / 4 * 4;
+    done = l.k / (4 * places) * (4 * places);
+    for (index k = 0; k < done; k += 4 * places) {
+      for (index j = 0; j < columns; j += 4) {
+        pack_columns<Pairs>(w.data + (j0 + j) * w.output_stride + k, w.output_stride, l.shift,
+                            panel + k / places * word_stride + 4 * j, word_stride);
+      }
+    }
+  } else if (w.output_stride == 1) {
+    columns = there / 8 * 8;
+    done = l.k / places * places;
+    for (index k = 0; k < done; k += places) {
+      for (index j = 0; j < columns; j += 8) {
+        pack_places<Pairs>(w.data + k * w.place_stride + j0 + j, w.place_stride, l.shift,
+                           panel + k / places * word_stride + 4 * j);
+      }
+    }
+  }
+  pack_words<Pairs>(l, w, j0, {columns, width, 0, done}, panel);
+  pack_words<Pairs>(l, w, j0, {0, width, done, l.padded_k()}, panel);
+}
+
 }  // namespace detail
 
 /// The layout that suits these weights: that of their bits, or a faster one that a count over them proves.
@@ -82,34 +139,23 @@ inline panel_layout layout_of_weights(instruction_set set, const code_matrix& w,
 ///
 /// Shapes    w [n x k] by its strides, out [layout.bytes()]
 /// Requires  codes - shift fit the storage; the two do not overlap
-/// Cost      one pass; allocates nothing, so it also packs what is made while a model runs
+/// Cost      one pass, 16 bytes at a time where places or outputs lie side by side; allocates nothing, so it also
+///           packs what is made while a model runs
 inline void pack_panels(const panel_layout& l, const code_matrix& w, std::byte* out) noexcept {
   const index width = l.width();
-  const auto shift = static_cast<std::uint32_t>(l.shift);
-  for (index j0 = 0; j0 < l.padded_n(); j0 += width) {
-    for (index k = 0; k < l.padded_k(); k += panel_places) {
-      if (l.storage == panel_storage::nibbles) {
-        for (index j = j0; j < j0 + width; ++j, out += 4) {
+  for (index j0 = 0; j0 < l.padded_n(); j0 += width, out += l.panel_bytes()) {
+    if (l.storage == panel_storage::bytes) {
+      detail::pack_panel<false>(l, w, j0, out);
+    } else if (l.storage == panel_storage::pairs) {
+      detail::pack_panel<true>(l, w, j0, out);
+    } else {
+      const auto shift = static_cast<std::uint32_t>(l.shift);
+      std::byte* word = out;
+      for (index k = 0; k < l.padded_k(); k += panel_places) {
+        for (index j = j0; j < j0 + width; ++j, word += 4) {
           const std::uint32_t low = detail::subtract_bytes(detail::four_codes(l, w, j, k), shift);
           const std::uint32_t high = detail::subtract_bytes(detail::four_codes(l, w, j, k + 4), shift);
-          detail::store_word(out, low | (high << 4U));
-        }
-        continue;
-      }
-      for (index four = k; four < k + panel_places; four += 4) {
-        if (l.storage == panel_storage::bytes) {
-          for (index j = j0; j < j0 + width; ++j, out += 4) {
-            detail::store_word(out, detail::subtract_bytes(detail::four_codes(l, w, j, four), shift));
-          }
-          continue;
-        }
-        for (index two = four; two < four + 4; two += 2) {
-          for (index j = j0; j < j0 + width; ++j, out += 4) {
-            const std::uint32_t codes = detail::four_codes(l, w, j, two);
-            const std::uint32_t first = (codes & 255U) - shift;
-            const std::uint32_t second = ((codes >> 8U) & 255U) - shift;
-            detail::store_word(out, (first & 0xFFFFU) | (second << 16U));
-          }
+          detail::store_word(word, low | (high << 4U));
         }
       }
     }

@@ -73,13 +73,12 @@ inline std::int32_t sum_of_block(const std::uint8_t* bytes) noexcept {
 /// out[i] = the multiplier of codes[i] for i < n, 0 behind; sums[b] = the sum of out over block b. Returns the sum
 /// of all.
 ///
-/// Shapes    codes and out of whole blocks that hold n, of which the codes behind n may be anything; sums one
-///           per block
+/// Shapes    codes and out of `blocks` whole blocks, n <= power_block * blocks of whose places count: codes behind
+///           n may be anything; sums [blocks]
 /// Cost      one pass
 template<class Arch>
-inline std::int32_t power_row(const power_table& t, const std::uint8_t* codes, index n, std::uint8_t* out,
-                              std::int32_t* sums) noexcept {
-  const index blocks = (n + power_block - 1) / power_block;
+inline std::int32_t power_row(const power_table& t, const std::uint8_t* codes, index n, index blocks,
+                              std::uint8_t* out, std::int32_t* sums) noexcept {
   for (index i = 0; i < power_block * blocks; i += power_block) {
     // a code outside first .. first + 15 has a distance above 15: adding 0x70 with saturation sets its highest
     // bit, for which a look-up in a register gives 0
@@ -110,7 +109,10 @@ inline std::int32_t power_row(const power_table& t, const std::uint8_t* codes, i
       }
     }
   }
-  std::fill(out + n, out + power_block * blocks, std::uint8_t{0});
+  for (index i = n / power_block * power_block; i < power_block * blocks; i += power_block) {
+    const index there = n - i;
+    for (index k = 0; k < power_block; ++k) out[i + k] = k < there ? out[i + k] : std::uint8_t{0};
+  }
   std::int32_t sum = 0;
   for (index b = 0; b < blocks; ++b) {
     sums[b] = detail::sum_of_block(out + b * power_block);
