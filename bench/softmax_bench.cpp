@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-/// softmax_row, and probability_row (scores, softmax and codes), over 12 heads of 197 x 197: in registers,
+/// softmax_row, and probability_codes (score sums to codes), over 12 heads of 197 x 197: in registers,
 /// the scalar definition, and a copy of the same bytes.
 #include <repquant/infer/probability.hpp>
+#include <repquant/infer/softmax.hpp>
 
 #include "workload.hpp"
 
@@ -37,22 +38,30 @@ void softmax(benchmark::State& state) {
 }
 template<class Arch>
 void to_codes(benchmark::State& state, rq::probability_kind kind) {
-  const std::vector<float> x = workload::normal(queries * keys);
+  // rows as attend has them: padded, sixteen at a time
+  constexpr rq::index block = 16;
+  constexpr auto all_keys = static_cast<rq::index>(keys);
+  constexpr auto rows = static_cast<rq::index>(queries);
+  constexpr rq::index stride = rq::padded_scores(all_keys);
+  const std::vector<float> x = workload::normal(static_cast<std::size_t>(rows * stride));
   std::vector<std::int32_t> sums(x.size());
   for (std::size_t i = 0; i < x.size(); ++i) sums[i] = static_cast<std::int32_t>(x[i] * 20000.0F);
   std::vector<std::uint8_t> codes(x.size());
-  std::vector<float> p(keys);
+  std::vector<float> e(static_cast<std::size_t>(block * stride));
   rq::probability_code code{.kind = kind, .bits = 4};
   if (kind == rq::probability_kind::as_uniform) code.scale = 1.0F / 15;
   for (auto _ : state) {
-    for (std::size_t i = 0; i < x.size(); i += keys) {
-      rq::probability_row<Arch, std::int32_t>(code, {sums.data() + i, keys}, 1e-4F, keys, p,
-                                              {codes.data() + i, keys});
-    }
+    code.visit([&](const auto& codec, const auto& p) {
+      for (rq::index i = 0; i < rows; i += block) {
+        rq::probability_codes<Arch>(
+            codec, p, sums.data() + i * stride, std::min(block, rows - i), all_keys,
+            [=](rq::index) { return all_keys; }, 1e-4F, code.masked(), e.data(), codes.data() + i * stride);
+      }
+    });
     benchmark::DoNotOptimize(codes.data());
     benchmark::ClobberMemory();
   }
-  workload::count(state, x.size(), 5 * x.size());
+  workload::count(state, queries * keys, 5 * queries * keys);
 }
 
 template<class Arch>

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <map>
 #include <queue>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -82,6 +83,20 @@ class byte_pairs {
       at += length;
     }
     return merge(std::move(all));
+  }
+
+  /// The text of ids: without the beginning and the end, and without the space that ids() puts in front.
+  [[nodiscard]] std::string text(std::span<const std::int32_t> tokens) const {
+    std::string all;
+    for (const std::int32_t id : tokens) {
+      if (id <= 2 || static_cast<std::size_t>(id) >= strings_.size()) continue;
+      if (id < 259) {
+        all += static_cast<char>(id - 3);  // a byte
+      } else {
+        all += strings_[static_cast<std::size_t>(id)];
+      }
+    }
+    return all.starts_with(' ') ? all.substr(1) : all;
   }
 
  private:

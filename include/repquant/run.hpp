@@ -5,6 +5,7 @@
 
 #include <repquant/codec/check.hpp>
 #include <repquant/codec/concept.hpp>
+#include <repquant/codec/least_dividend.hpp>
 #include <repquant/codec/log2.hpp>
 #include <repquant/codec/log_sqrt2.hpp>
 #include <repquant/codec/uniform.hpp>
@@ -28,6 +29,7 @@
 #include <repquant/infer/norm.hpp>
 #include <repquant/infer/plan.hpp>
 #include <repquant/infer/probability.hpp>
+#include <repquant/infer/probability_codes.hpp>
 #include <repquant/infer/probability_kind.hpp>
 #include <repquant/infer/requantize.hpp>
 #include <repquant/infer/rotate.hpp>
@@ -37,10 +39,11 @@
 #include <repquant/kernel/decode.hpp>
 #include <repquant/kernel/elementary.hpp>
 #include <repquant/kernel/encode.hpp>
+#include <repquant/kernel/exact_range.hpp>
 #include <repquant/kernel/gemm.hpp>
 #include <repquant/kernel/log_product.hpp>
 #include <repquant/kernel/pack.hpp>
+#include <repquant/kernel/power_rows.hpp>
 #include <repquant/kernel/packed_weights.hpp>
-#include <repquant/kernel/product.hpp>
 #include <repquant/kernel/reduce.hpp>
 #include <repquant/version.hpp>

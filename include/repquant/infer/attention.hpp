@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// One attention head on codes: exact score sums, softmax straight to probability codes, exact value sums.
-/// Grouped queries and several heads are the caller's loop: operands may be slices of one matrix, and heads that
-/// share keys and values share their packed form.
+/// Grouped queries and several heads are the caller's loop: operands may be slices of one matrix, and heads
+/// that share keys and values share their packed form.
 ///
 /// Length: the two products of a block of queries, whose operands have the same preparation.
 #pragma once
@@ -18,9 +18,8 @@ template<instruction_set Set>
 inline void key_offsets(const attention_head& h, const attention_operands& x, const gemm_weights& keys,
                         std::span<std::uint8_t> row, std::span<std::byte> scratch, std::int64_t* wide,
                         std::int32_t* out) noexcept {
-  const bool bytes = std::all_of(h.q_zero.begin(), h.q_zero.end(), [&](std::int32_t z) {
-    return z >= 0 && z < 1 << h.code_bits;
-  });
+  const bool bytes = std::all_of(h.q_zero.begin(), h.q_zero.end(),
+                                 [&](std::int32_t z) { return z >= 0 && z < 1 << h.code_bits; });
   if (out != nullptr && bytes) {  // the zero points are one more query
     std::copy(h.q_zero.begin(), h.q_zero.end(), row.begin());
     gemm<Set>(keys, row.data(), 1, h.head_dim, 0, keys.layout.panels(), scratch,
@@ -32,7 +31,8 @@ inline void key_offsets(const attention_head& h, const attention_operands& x, co
   for (index j = 0; j < h.keys; ++j) {
     std::int64_t sum = 0;
     for (index d = 0; d < h.head_dim; ++d) {
-      sum -= std::int64_t{h.q_zero[static_cast<std::size_t>(d)]} * (x.k[j * x.k_stride + d] - keys.layout.shift);
+      sum -=
+          std::int64_t{h.q_zero[static_cast<std::size_t>(d)]} * (x.k[j * x.k_stride + d] - keys.layout.shift);
     }
     if (out != nullptr) out[j] = static_cast<std::int32_t>(sum);
     if (wide != nullptr) wide[j] = sum;
@@ -43,7 +43,8 @@ inline void key_offsets(const attention_head& h, const attention_operands& x, co
 template<class T>
 inline void value_corrections(const attention_head& h, const attention_operands& x, const panel_layout& l,
                               T* slope, T* offset) noexcept {
-  const bool uniform_zero = h.probability.kind == probability_kind::as_uniform && h.probability.zero_point != 0;
+  const bool uniform_zero =
+      h.probability.kind == probability_kind::as_uniform && h.probability.zero_point != 0;
   for (index d = 0; d < l.padded_n(); ++d) {
     const std::int64_t zero = d < h.head_dim ? h.v_zero[static_cast<std::size_t>(d)] : 0;
     std::uint64_t sum = 0;
@@ -59,7 +60,8 @@ inline void value_corrections(const attention_head& h, const attention_operands&
 
 /// Packs the keys and the values of a head for attend<Arch>.
 ///
-/// Requires  check(h) says nothing; memory of packed_keys_values_size bytes, any alignment, which what is returned
+/// Requires  check(h) says nothing; memory of packed_keys_values_size bytes, any alignment, which what is
+/// returned
 ///           points to. Of h only keys, head_dim, code_bits and the kind and bits of the probabilities matter
 /// Cost      one pass over both
 template<class Arch = default_arch>
@@ -82,7 +84,8 @@ template<class Arch = default_arch>
 /// Runs one head whose keys and values are packed.
 ///
 /// Shapes    q [queries x head_dim], k and v [keys x head_dim], out [queries x head_dim]
-/// Requires  check(h) says nothing; `packed` made by pack_keys_values<Arch> of the same keys, values and sizes;
+/// Requires  check(h) says nothing; `packed` made by pack_keys_values<Arch> of the same keys, values and
+/// sizes;
 ///           scratch of attention_scratch_size bytes, any alignment; out overlaps no operand. `sink(i, codes,
 ///           keys)` is called once per query with its probability codes
 /// Cost      2 queries keys head_dim multiply-adds (3 for log_sqrt2), queries keys exponentials
@@ -160,12 +163,14 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
       gemm<set>(keys, q, rows, x.q_stride, 0, panels, words,
                 [&](index r, index column, const auto* from, index count) {
                   std::int64_t* const to = scores.data() + r * stride + column;
-                  for (index j = 0; j < count; ++j) to[j] = from[j] + key_parts[static_cast<std::size_t>(column + j)];
+                  for (index j = 0; j < count; ++j)
+                    to[j] = from[j] + key_parts[static_cast<std::size_t>(column + j)];
                 });
       const auto n = static_cast<std::size_t>(h.keys);
       for (index r = 0; r < rows; ++r) {
         probability_row<Arch>(h.probability, std::span<const std::int64_t>(scores.data() + r * stride, n),
-                              h.score_multiplier, visible(r), exponentials, std::span(codes.data() + r * stride, n));
+                              h.score_multiplier, visible(r), exponentials,
+                              std::span(codes.data() + r * stride, n));
       }
     }
     for (index r = 0; r < rows; ++r) {
@@ -175,7 +180,8 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
     const auto value_sums = [&]<class Sum>(Sum* e, Sum* o) {
       if (f.plain || seen == 0) {
         for (index r = 0; r < rows; ++r) {
-          detail::plain_values(h, x, codes.data() + r * stride, visible(r), e + r * sum_stride, o + r * sum_stride);
+          detail::plain_values(h, x, codes.data() + r * stride, visible(r), e + r * sum_stride,
+                               o + r * sum_stride);
         }
         return;
       }
@@ -189,8 +195,8 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
                     });
         } else {
           values.places = seen;
-          log_product<set, Arch>(codec, codes.data(), rows, stride, visible, values, h.code_bits, e, o, sum_stride,
-                                 powers);
+          log_product<set, Arch>(codec, codes.data(), rows, stride, visible, values, h.code_bits, e, o,
+                                 sum_stride, powers);
         }
       });
     };
@@ -212,7 +218,8 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
 
 /// Runs one head: packs its keys and values, and goes on as above.
 ///
-/// Requires  check(h) says nothing; scratch of attention_scratch_size bytes, any alignment; out overlaps no operand
+/// Requires  check(h) says nothing; scratch of attention_scratch_size bytes, any alignment; out overlaps no
+/// operand
 template<class Arch = default_arch, class Sink = no_probability_sink>
 inline void attend(const attention_head& h, const attention_operands& x, std::span<std::byte> scratch,
                    Sink&& sink = Sink{}) noexcept {

@@ -6,9 +6,8 @@
 #include <repquant/core/failure.hpp>
 #include <repquant/infer/probability.hpp>
 #include <repquant/infer/workspace.hpp>
-#include <repquant/kernel/center.hpp>
+#include <repquant/kernel/exact_range.hpp>
 #include <repquant/kernel/log_product.hpp>
-#include <repquant/kernel/product.hpp>
 
 #include <algorithm>
 #include <limits>
@@ -18,14 +17,14 @@ namespace repquant {
 /// The numbers of one head.
 ///
 ///   S[i][j]   = sum_d (q[i][d] - q_zero[d])(k[j][d] - k_zero)               exact
-///   P[i]      = encode(softmax(float(S[i]) score_multiplier))               over the visible keys
+///   P[i]      = encode(softmax(S[i] score_multiplier))                      over the visible keys
 ///   out[i][d] = sum_j P[i][j] (v[j][d] - v_zero[d]), exact, then value_row  (probability.hpp)
 ///
 /// Columns of q and k may have scales of their own as long as the product s_q[d] s_k[d] is the same for all
 /// columns of the head; that product and the softmax scale make score_multiplier. Keys may have a zero point
 /// of their own per column, and yet there is one k_zero, which may be any integer: another vector subtracted
-/// from all keys changes all scores of a query by the same number, which the softmax takes out again. (In
-/// real arithmetic; S is rounded to float, so a k_zero amid the codes, which keeps |S| small, is best.)
+/// from all keys changes all scores of a query by the same number, which the softmax takes out again,
+/// exactly: it sees differences of S only.
 ///
 /// Units  score_multiplier = s_q s_k times the softmax scale; value_scale = s_v; strides in values
 struct attention_head {
@@ -70,8 +69,8 @@ struct no_probability_sink {
 
 namespace detail {
 
-/// Queries that run together: enough for the tiles of gemm.hpp, few enough that their scores, exponentials and
-/// codes stay in the first-level cache.
+/// Queries that run together: enough for the tiles of gemm.hpp, few enough that their scores, exponentials
+/// and codes stay in the first-level cache.
 inline constexpr index attention_block = 16;
 
 /// The largest magnitude of a probability operand: a power of two, or a centred uniform code.
@@ -87,8 +86,8 @@ inline std::int64_t largest_probability(const probability_code& code) noexcept {
 
 /// Which arithmetic the ranges of a head prove, and the layouts of its packed keys and values.
 ///
-/// Scores are made without what all keys of a query have in common: a softmax sees differences only, and they are
-/// the same integers. So neither k_zero nor the query's own part of it matters, and
+/// Scores are made without what all keys of a query have in common: a softmax sees differences only, and they
+/// are the same integers. So neither k_zero nor the query's own part of it matters, and
 ///
 ///   S'[j] = sum_d (q[d] - q_zero[d])(k[j][d] - shift),  |S'| <= sum_d max|q - q_zero| 2^(b-1)
 struct attention_forms {
@@ -148,8 +147,9 @@ inline index most_keys(const attention_head& h) noexcept {
 }
 
 /// Nothing, or why this head cannot run: a size below 1, a number of columns that are not head_dim, bits out
-/// of range, a depth that the codec does not have, or sums that even int64 cannot be proved to hold
-/// (too_large; got and want are the largest sum_d |q - q_zero|, or the keys).
+/// of range, a depth that the codec does not have, a score multiplier that is negative or not finite (got
+/// -1), or sums that even int64 cannot be proved to hold (too_large; got and want are the largest sum_d |q -
+/// q_zero|, or the keys).
 [[nodiscard]] inline failure check(const attention_head& h, std::string_view place) noexcept {
   if (h.queries < 1 || h.keys < 1 || h.head_dim < 1) {
     return {errc::empty, place, std::min({h.queries, h.keys, h.head_dim}), 1};
@@ -163,7 +163,10 @@ inline index most_keys(const attention_head& h) noexcept {
   if (h.probability.depth < 0 || h.probability.depth > 30) {
     return {errc::bad_option, place, h.probability.depth, 30};
   }
-  if (h.head_dim > detail::gemm_places) return {errc::too_large, place, h.head_dim, detail::gemm_places};
+  if (!steps_of(h.score_multiplier).ordered) return {errc::bad_option, place, -1, 0};
+  if (constexpr index most = detail::gemm_places<std::uint8_t>; h.head_dim > most) {
+    return {errc::too_large, place, h.head_dim, most};
+  }
   const detail::attention_forms f = detail::forms_of(h);
   constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
   if (f.sum_q > most / f.far_k) return {errc::too_large, place, f.sum_q, most / f.far_k};
@@ -174,27 +177,28 @@ inline index most_keys(const attention_head& h) noexcept {
 /// Bytes that pack_keys_values needs, on any architecture.
 [[nodiscard]] constexpr std::size_t packed_keys_values_size(index keys, index head_dim) noexcept {
   // at most int16, in panels of at most 32
-  return workspace_alignment + 2 * workspace_bytes_of<std::int16_t>(padded_scores(keys) * padded_scores(head_dim));
+  return workspace_alignment +
+         2 * workspace_bytes_of<std::int16_t>(padded_scores(keys) * padded_scores(head_dim));
 }
 
-/// Bytes of scratch that a head of this size needs, on any architecture; more queries than a block of them need no
-/// more. It includes packed_keys_values_size.
+/// Bytes of scratch that a head of this size needs, on any architecture; more queries than a block of them
+/// need no more. It includes packed_keys_values_size.
 [[nodiscard]] constexpr std::size_t attention_scratch_size(index queries, index keys,
                                                            index head_dim) noexcept {
   const index block = std::min(queries, detail::attention_block);
   const index dim = padded_scores(head_dim);
   const index row = padded_scores(keys);
   return workspace_alignment + packed_keys_values_size(keys, head_dim) +
-         workspace_bytes_of<std::int64_t>(block * row) +                   // scores
+         workspace_bytes_of<std::int64_t>(block * row) +  // scores
          workspace_bytes_of<float>(std::max(block * row, probability_scratch(keys))) +
-         workspace_bytes_of<std::uint8_t>(block * row) +                   // codes
-         2 * workspace_bytes_of<std::int64_t>(block * dim) +               // value sums
-         workspace_bytes_of<std::int64_t>(row) +                           // parts of keys
-         2 * workspace_bytes_of<std::int64_t>(dim) +                       // parts of values
-         workspace_bytes_of<std::uint8_t>(dim) +                           // zero points of queries
+         workspace_bytes_of<std::uint8_t>(block * row) +      // codes
+         2 * workspace_bytes_of<std::int64_t>(block * dim) +  // value sums
+         workspace_bytes_of<std::int64_t>(row) +              // parts of keys
+         2 * workspace_bytes_of<std::int64_t>(dim) +          // parts of values
+         workspace_bytes_of<std::uint8_t>(dim) +              // zero points of queries
          2 * workspace_bytes_of<float>(head_dim) +
          workspace_bytes_of<std::byte>(static_cast<index>(log_product_scratch(block, keys))) +
-         workspace_bytes_of<std::int16_t>(detail::gemm_rows * std::max(dim, row));
+         workspace_bytes_of<std::int16_t>(detail::gemm_rows * (8 + std::max(dim, row)));
 }
 
 }  // namespace repquant

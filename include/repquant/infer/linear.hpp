@@ -5,7 +5,7 @@
 #include <repquant/core/failure.hpp>
 #include <repquant/infer/epilogue.hpp>
 #include <repquant/infer/workspace.hpp>
-#include <repquant/kernel/center.hpp>
+#include <repquant/kernel/exact_range.hpp>
 #include <repquant/kernel/packed_weights.hpp>
 
 #include <limits>

@@ -44,7 +44,8 @@ enum class opcode : std::uint8_t {
 ///
 ///   linear     y[t][o] = float(sum_k (a[t][k] - zero_a) (w[o][k] - zw[o])) m[o] + c[o]
 ///              data: w bytes [cols x inner], zw int32 [cols], m float [cols], c float [cols]
-///   attention  s = float(sum_d (a[d] - za[d])(b[d] - zero_b)) m[head]; p = encode(softmax(s));
+///   attention  s = sum_d (a[d] - za[d])(b[d] - zero_b); p = encode(softmax(s m[head])), both as
+///              infer/probability_codes.hpp says;
 ///              out[d] = (sum p (c[d] - zc[d])) sc[d] as kernel/log_product.hpp says
 ///              data: m float [heads], za int32 [heads x inner], zc int32 [kv_heads x inner],
 ///              sc float [kv_heads x inner]. Keys have one zero_b, any integer, though their encode may have

@@ -214,7 +214,7 @@ inline plan make_plan(const model_view& m, std::span<std::byte> memory) noexcept
     detail::planned_value& v = values[static_cast<std::size_t>(s.instruction) + 1];
     if (v.where.cached) {
       v.where.cache_offset = p.cache_row_bytes;
-      p.cache_row_bytes += detail::whole_lines(v.where.row_bytes);
+      p.cache_row_bytes += v.where.row_bytes;
     }
     if (static_cast<std::size_t>(s.instruction) + 1 == result) {
       v.where.kind = place::memory::output;

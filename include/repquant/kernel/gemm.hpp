@@ -22,6 +22,8 @@
 #include <repquant/kernel/gemm_sse4.hpp>
 #include <repquant/kernel/panel_layout.hpp>
 
+#include <algorithm>
+#include <concepts>
 #include <span>
 
 namespace repquant {
@@ -81,22 +83,26 @@ struct kernels_of<instruction_set::neon_i8mm> {
 
 /// Rows that run together: their activations stay in the second-level cache while panels pass by.
 inline constexpr index gemm_rows = 64;
-/// The most int32 sums of a tile.
+/// The most sums of a tile.
 inline constexpr index gemm_tile_sums = 256;
-/// Places that int32 sums of bytes hold whatever they are: 255 * 255 * 2^15 < 2^31.
-inline constexpr index gemm_places = 32768;
+/// Places that int32 sums hold whatever the operands are: 255 * 255 * 2^15 and 2^15 * 255 * 248 are below
+/// 2^31.
+template<class Value>
+inline constexpr index gemm_places = sizeof(Value) == 1 ? 32768 : 248;
 
 }  // namespace detail
 
-/// Packed weights and what makes them those of zero points.
+/// Packed weights and what makes their sums those of zero points, and with groups, of scales.
 struct gemm_weights {
   panel_layout layout;
-  const std::byte* panels = nullptr;          ///< [layout.bytes()], what pack_panels wrote
-  const std::int32_t* slope = nullptr;        ///< [layout.padded_n()], or null: all zero
-  const std::int32_t* offset = nullptr;       ///< [layout.padded_n()], or null: all zero
-  const std::int64_t* wide_slope = nullptr;   ///< [layout.padded_n()], or null: the sums are int32
-  const std::int64_t* wide_offset = nullptr;  ///< with wide_slope
-  index places = 0;                           ///< sum over the first places only; 0: over all layout.k
+  const std::byte* panels = nullptr;     ///< [layout.bytes()], what pack_panels wrote
+  const std::int32_t* offset = nullptr;  ///< [panels x groups x width], or null: all zero
+  const std::int32_t* slope = nullptr;   ///< the same, or null: all common_slope
+  std::int32_t common_slope = 0;
+  const std::int64_t* wide_offset = nullptr;  ///< [panels x width], instead of offset: sums are int64
+  const std::int64_t* wide_slope = nullptr;   ///< with wide_offset
+  const float* scale = nullptr;               ///< [panels x groups x width], where layout.group > 0
+  index places = 0;                           ///< without groups: only the first places are summed; 0: all
 
   [[nodiscard]] constexpr index summed_places() const noexcept { return places > 0 ? places : layout.k; }
 };
@@ -109,156 +115,225 @@ struct whole_panels {
   index stride = 0;
 };
 
-/// Bytes of scratch that gemm needs, for any number of rows and any range of panels.
+/// Bytes of scratch that gemm needs, for any number of rows and any range of panels; to be aligned to 8.
 constexpr std::size_t gemm_scratch_bytes(const panel_layout& l) noexcept {
-  const index words = l.storage == panel_storage::pairs ? l.padded_k() : 0;
-  return static_cast<std::size_t>(detail::gemm_rows * 2 * words);
+  const index words = l.storage == panel_storage::pairs ? 2 * l.padded_k() : 0;
+  return static_cast<std::size_t>(detail::gemm_rows * (8 + (l.groups() + 1) / 2 * 8 + words));
 }
 
 namespace detail {
 
-/// sum_k x[k], modulo 2^64.
-inline std::int64_t row_sum(const std::uint8_t* x, index k) noexcept {
+/// sum x[i] for n values, modulo 2^64.
+template<class Value>
+inline std::int64_t row_sum(const Value* x, index n) noexcept {
   std::int64_t sum = 0;
-  for (index first = 0; first < k; first += 1 << 20) {
-    std::uint32_t part = 0;
-    for (index i = first; i < std::min<index>(k, first + (1 << 20)); ++i) part += x[i];
+  for (index first = 0; first < n; first += 4096) {
+    std::int32_t part = 0;
+    for (index i = first; i < std::min<index>(n, first + 4096); ++i) part += x[i];
     sum += part;
   }
   return sum;
 }
 
-/// One tile in int64: chunks of places that int32 sums hold, then the corrections.
-inline void wide_tile(const gemm_weights& w, tile_operands t, tile_function tile, index row_count,
-                      index panels, const std::int64_t* row_sums, index column, std::int64_t* sums) noexcept {
-  const index columns = panels * w.layout.width();
-  const index k = t.k;
-  const index place_bytes = w.layout.panel_bytes() / w.layout.padded_k();
-  const bool half = w.layout.storage == panel_storage::nibbles;
-  for (index i = 0; i < row_count * columns; ++i) {
-    sums[i] =
-        row_sums[i / columns] * w.wide_slope[column + i % columns] + w.wide_offset[column + i % columns];
+/// The rows of a block: as the tiles want them, and as they are.
+template<class Value>
+struct gemm_block {
+  tile_operands t;
+  index first = 0;  ///< number of the first row
+  index rows = 0;
+  const std::int64_t* wide_sums = nullptr;  ///< of each row, for wide weights
+
+  /// The block's operands for one tile.
+  [[nodiscard]] tile_operands at(const gemm_weights& w, index row, index panel) const noexcept {
+    const panel_layout& l = w.layout;
+    const index corrections = panel * l.groups() * l.width();
+    tile_operands o = t;
+    if (o.codes != nullptr) o.codes += row * t.stride;
+    if (o.words != nullptr) o.words += row * t.stride;
+    if (o.row_sums != nullptr) o.row_sums += row * t.groups;
+    if (w.offset != nullptr) o.offset = w.offset + corrections;
+    if (w.slope != nullptr) o.slope = w.slope + corrections;
+    if (w.scale != nullptr) o.scale = w.scale + corrections;
+    o.panel = w.panels + panel * l.panel_bytes();
+    o.panel_bytes = l.panel_bytes();
+    return o;
   }
-  for (index first = 0; first < k; first += gemm_places) {
-    t.k = std::min(gemm_places, k - first);
+};
+
+/// One tile in int64: the corrections, then the places in parts that int32 sums hold.
+template<class Value>
+inline void wide_tile(const gemm_weights& w, const gemm_block<Value>& block, tile_function tile,
+                      tile_operands t, index row, index row_count, index column, index columns,
+                      std::int64_t* sums) noexcept {
+  for (index i = 0; i < row_count * columns; ++i) {
+    const auto x = static_cast<std::uint64_t>(block.wide_sums[row + i / columns]);
+    const auto slope = static_cast<std::uint64_t>(w.wide_slope[column + i % columns]);
+    const auto offset = static_cast<std::uint64_t>(w.wide_offset[column + i % columns]);
+    sums[i] = static_cast<std::int64_t>(x * slope + offset);
+  }
+  const index eight_places = w.layout.panel_bytes() / (w.layout.padded_k() / 8);
+  for (index left = t.k; left > 0; left -= gemm_places<Value>) {
+    t.k = std::min(gemm_places<Value>, left);
     tile(t);
     for (index i = 0; i < row_count * columns; ++i) sums[i] += t.sums[i];
-    if (t.codes != nullptr) t.codes += gemm_places;
-    if (t.words != nullptr) t.words += gemm_places;
-    t.panel += half ? gemm_places * w.layout.width() / 2 : gemm_places * place_bytes;
+    if (t.codes != nullptr) t.codes += gemm_places<Value>;
+    if (t.words != nullptr) t.words += gemm_places<Value>;
+    t.panel += gemm_places<Value> / 8 * eight_places;
   }
 }
 
-/// All tiles of a block of rows. `from` has the rows; row_sums those that corrections ask for.
-template<instruction_set Set, class Epilogue>
-inline void gemm_block(const gemm_weights& w, tile_operands from, index first_row, index rows,
-                       index first_panel, index last_panel, const std::int32_t* row_sums,
-                       const std::int64_t* wide_row_sums, Epilogue& epilogue) noexcept {
-  REPQUANT_ASSERT((!std::is_same_v<Epilogue, const whole_panels>) || w.wide_slope == nullptr);
+/// All tiles of a block of rows.
+template<instruction_set Set, bool Grouped, class Value, class Epilogue>
+inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, index first_panel,
+                      index last_panel, Epilogue& epilogue) noexcept {
   using K = typename kernels_of<Set>::type;
-  static_assert(K::width == panel_width(Set) && K::rows * K::width <= gemm_tile_sums &&
+  static_assert(K::width == panel_width(Set) && K::template rows<Grouped> * K::width <= gemm_tile_sums &&
                 4 * K::width <= gemm_tile_sums);
   alignas(64) std::int32_t sums[static_cast<std::size_t>(gemm_tile_sums)];
+  alignas(64) float reals[static_cast<std::size_t>(gemm_tile_sums)];
   const panel_layout& l = w.layout;
   const auto run = [&](tile_function tile, index row, index row_count, index panel, index panels) {
     const index column = panel * l.width();
     const index columns = panels * l.width();
     const index count = std::min(columns, l.n - column);
-    tile_operands t = from;
-    if (t.codes != nullptr) t.codes += row * t.stride;
-    if (t.words != nullptr) t.words += row * t.stride;
-    t.panel = w.panels + panel * l.panel_bytes();
-    t.panel_bytes = l.panel_bytes();
+    tile_operands t = block.at(w, row, panel);
     t.sums = sums;
     t.sum_stride = columns;
-    if constexpr (std::is_same_v<Epilogue, const whole_panels>) {
-      t.sums = epilogue.to + (first_row + row) * epilogue.stride + column;
+    t.reals = reals;
+    constexpr bool in_place = std::is_same_v<Epilogue, const whole_panels>;
+    if constexpr (in_place) {
+      t.sums = epilogue.to + (block.first + row) * epilogue.stride + column;
       t.sum_stride = epilogue.stride;
     }
     const auto finish = [&](const auto* all) {
-      if constexpr (!std::is_same_v<Epilogue, const whole_panels>) {
-        for (index r = 0; r < row_count; ++r) epilogue(first_row + row + r, column, all + r * columns, count);
+      if constexpr (!in_place) {
+        for (index r = 0; r < row_count; ++r)
+          epilogue(block.first + row + r, column, all + r * columns, count);
       }
     };
-    if (w.wide_slope == nullptr) {
-      if (w.offset != nullptr) t.offset = w.offset + column;
-      if (w.slope != nullptr) {
-        t.slope = w.slope + column;
-        t.row_sums = row_sums + row;
-      }
+    if constexpr (Grouped) {
+      tile(t);
+      finish(static_cast<const float*>(reals));
+    } else if (w.wide_offset == nullptr) {
       tile(t);
       finish(static_cast<const std::int32_t*>(sums));
     } else {
       std::int64_t wide[static_cast<std::size_t>(gemm_tile_sums)];
-      wide_tile(w, t, tile, row_count, panels, wide_row_sums + row, column, wide);
+      wide_tile(w, block, tile, t, row, row_count, column, columns, wide);
       finish(static_cast<const std::int64_t*>(wide));
     }
   };
-  const index full = rows / K::rows * K::rows;
+  constexpr index tile_rows = K::template rows<Grouped>;
+  const index full = block.rows / tile_rows * tile_rows;
   if (full > 0) {
     // panel by panel, so that a panel stays in the first-level cache while the rows pass by
-    const tile_function tile = K::tile(l.storage, l.products, K::rows, 1);
+    const tile_function tile = K::template tile<Grouped>(l.storage, l.products, tile_rows, 1);
     for (index panel = first_panel; panel < last_panel; ++panel) {
-      for (index row = 0; row < full; row += K::rows) run(tile, row, K::rows, panel, 1);
+      for (index row = 0; row < full; row += tile_rows) run(tile, row, tile_rows, panel, 1);
     }
   }
-  if (rows == full) return;
-  const index side_by_side = K::panels_for(rows - full);
-  const tile_function several = K::tile(l.storage, l.products, rows - full, side_by_side);
-  const tile_function one = K::tile(l.storage, l.products, rows - full, 1);
+  const index rest = block.rows - full;
+  if (rest == 0) return;
+  const index side_by_side = K::panels_for(rest);
+  const tile_function several = K::template tile<Grouped>(l.storage, l.products, rest, side_by_side);
+  const tile_function one = K::template tile<Grouped>(l.storage, l.products, rest, 1);
   index panel = first_panel;
-  for (; last_panel - panel >= side_by_side; panel += side_by_side) {
-    run(several, full, rows - full, panel, side_by_side);
+  for (; last_panel - panel >= side_by_side; panel += side_by_side)
+    run(several, full, rest, panel, side_by_side);
+  for (; panel < last_panel; ++panel) run(one, full, rest, panel, 1);
+}
+
+/// All blocks of rows.
+template<instruction_set Set, bool Grouped, class Value, class Epilogue>
+inline void run_rows(const gemm_weights& w, const Value* x, index rows, index stride, index first_panel,
+                     index last_panel, std::span<std::byte> scratch, const std::int32_t* x_sums,
+                     Epilogue& epilogue) noexcept {
+  const panel_layout& l = w.layout;
+  const index k = w.summed_places();
+  REPQUANT_ASSERT(!(std::is_same_v<Epilogue, const whole_panels> && (Grouped || w.wide_offset != nullptr)));
+  const auto sum_of = [x_sums](const Value* from, index n, index row) {
+    return x_sums != nullptr ? std::int64_t{x_sums[row]} : row_sum(from, n);
+  };
+  REPQUANT_ASSERT(l.set == Set && scratch.size() >= gemm_scratch_bytes(l));
+  REPQUANT_ASSERT(reinterpret_cast<std::uintptr_t>(scratch.data()) % 8 == 0);
+  auto* wide_sums = reinterpret_cast<std::int64_t*>(scratch.data());
+  auto* row_sums = reinterpret_cast<std::int32_t*>(wide_sums + gemm_rows);
+  auto* words = reinterpret_cast<std::int16_t*>(row_sums + gemm_rows * ((l.groups() + 1) / 2 * 2));
+  const bool wide = w.wide_offset != nullptr;
+  const bool needs_sums = w.slope != nullptr || w.common_slope != 0;
+  for (index first = 0; first < rows; first += gemm_rows) {
+    gemm_block<Value> block;
+    block.first = first;
+    block.rows = std::min(gemm_rows, rows - first);
+    block.wide_sums = wide_sums;
+    const Value* from = x + first * stride;
+    for (index r = 0; wide && r < block.rows; ++r) wide_sums[r] = sum_of(from + r * stride, k, first + r);
+    for (index r = 0; needs_sums && r < block.rows; ++r) {
+      for (index g = 0; g < l.groups(); ++g) {
+        const index begin = g * l.group;
+        const index count = l.group == 0 ? k : std::min(l.group, k - begin);
+        const auto sum = static_cast<std::uint32_t>(sum_of(from + r * stride + begin, count, first + r));
+        row_sums[r * l.groups() + g] = static_cast<std::int32_t>(
+            w.slope != nullptr ? sum : sum * static_cast<std::uint32_t>(w.common_slope));
+      }
+    }
+    block.t.k = k;
+    block.t.run = std::max<index>(1, l.products / 4);
+    block.t.stride = stride;
+    block.t.groups = l.groups();
+    block.t.group = l.group;
+    if (needs_sums) block.t.row_sums = row_sums;
+    if constexpr (std::same_as<Value, std::int16_t>) {
+      REPQUANT_ASSERT(l.storage == panel_storage::pairs);
+      block.t.words = from;
+    } else if (l.storage == panel_storage::pairs) {
+      for (index r = 0; r < block.rows; ++r) {
+        std::copy(from + r * stride, from + r * stride + k, words + r * l.padded_k());
+      }
+      block.t.words = words;
+      block.t.stride = l.padded_k();
+    } else {
+      block.t.codes = from;
+    }
+    run_block<Set, Grouped>(w, block, first_panel, last_panel, epilogue);
   }
-  for (; panel < last_panel; ++panel) run(one, full, rows - full, panel, 1);
 }
 
 }  // namespace detail
 
+/// What gemm multiplies: u8 codes, or int16 values, which weights in pairs take.
+template<class T>
+concept GemmValue = std::same_as<T, std::uint8_t> || std::same_as<T, std::int16_t>;
+
 /// Calls epilogue(row, column, sums, count) for pieces of rows that together are the sums of all rows and of
 /// the outputs of panels [first_panel, last_panel). `sums` is const std::int32_t*, or const std::int64_t*
-/// where the weights are wide; it may be read until the call returns. A const whole_panels is called for nothing.
+/// where the weights are wide; it may be read until the call returns. A const whole_panels is not called.
 ///
-/// Shapes    x [rows x w.summed_places()] with `stride` between rows, no byte outside is read
-/// Requires  w.layout.set == Set; codes of x within the bits that the layout was chosen for; scratch of
-///           gemm_scratch_bytes(w.layout) bytes, aligned to 2, for this call alone; int32: final sums fit;
-///           x_sums null, or the sums of the rows of x where the caller has them
+/// Shapes    x [rows x w.summed_places()] with `stride` between rows, nothing outside is read; x_sums null, or the
+///           sums of those rows where the caller has them
+/// Requires  w.layout.set == Set, no groups; codes of x within the bits that the layout was chosen for;
+/// scratch
+///           of gemm_scratch_bytes(w.layout) bytes, aligned to 8, for this call alone; int32: final sums fit;
+///           wide: |weight - shift| <= 255
 /// Cost      rows k n multiply-adds
-template<instruction_set Set, class Epilogue>
-inline void gemm(const gemm_weights& w, const std::uint8_t* x, index rows, index stride, index first_panel,
+template<instruction_set Set, GemmValue Value, class Epilogue>
+inline void gemm(const gemm_weights& w, const Value* x, index rows, index stride, index first_panel,
                  index last_panel, std::span<std::byte> scratch, Epilogue&& epilogue,
                  const std::int32_t* x_sums = nullptr) noexcept {
-  const panel_layout& l = w.layout;
-  REPQUANT_ASSERT(l.set == Set && scratch.size() >= gemm_scratch_bytes(l));
-  const bool pairs = l.storage == panel_storage::pairs;
-  const bool needs_sums = w.slope != nullptr || w.wide_slope != nullptr;
-  std::int32_t row_sums[static_cast<std::size_t>(detail::gemm_rows)];
-  std::int64_t wide_row_sums[static_cast<std::size_t>(detail::gemm_rows)];
-  for (index row = 0; row < rows; row += detail::gemm_rows) {
-    const index count = std::min(detail::gemm_rows, rows - row);
-    const std::uint8_t* block = x + row * stride;
-    detail::tile_operands t;
-    t.k = w.summed_places();
-    t.run = std::max<index>(1, l.products / 4);
-    t.codes = block;
-    t.stride = stride;
-    for (index r = 0; needs_sums && r < count; ++r) {
-      wide_row_sums[r] = x_sums != nullptr ? x_sums[row + r] : detail::row_sum(block + r * stride, t.k);
-      row_sums[r] = static_cast<std::int32_t>(static_cast<std::uint32_t>(wide_row_sums[r]));
-    }
-    if (pairs) {
-      auto* words = reinterpret_cast<std::int16_t*>(scratch.data());
-      for (index r = 0; r < count; ++r) {
-        std::int16_t* to = words + r * l.padded_k();
-        for (index k = 0; k < t.k; ++k) to[k] = block[r * stride + k];
-        std::fill(to + t.k, to + l.padded_k(), std::int16_t{0});
-      }
-      t.codes = nullptr;
-      t.words = words;
-      t.stride = l.padded_k();
-    }
-    detail::gemm_block<Set>(w, t, row, count, first_panel, last_panel, row_sums, wide_row_sums, epilogue);
-  }
+  REPQUANT_ASSERT(w.layout.group == 0);
+  detail::run_rows<Set, false>(w, x, rows, stride, first_panel, last_panel, scratch, x_sums, epilogue);
+}
+
+/// The same for weights with groups, whose exact int32 sums are scaled and added up in order, each step
+/// rounded once: total = total + float(sum of the group) scale. `sums` is const float*.
+///
+/// Requires  as gemm, but w.layout.group > 0
+/// Precision the same bits on every instruction set
+template<instruction_set Set, GemmValue Value, class Epilogue>
+inline void gemm_groups(const gemm_weights& w, const Value* x, index rows, index stride, index first_panel,
+                        index last_panel, std::span<std::byte> scratch, Epilogue&& epilogue) noexcept {
+  REPQUANT_ASSERT(w.layout.group > 0 && w.scale != nullptr);
+  detail::run_rows<Set, true>(w, x, rows, stride, first_panel, last_panel, scratch, nullptr, epilogue);
 }
 
 }  // namespace repquant

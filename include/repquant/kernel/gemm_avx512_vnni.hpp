@@ -15,10 +15,13 @@ namespace repquant::detail::gemm_avx512_vnni {
 struct registers {
   static constexpr int lanes = 16;
   static constexpr int rows = 8;  // 16 sums hide the latency
+  static constexpr int group_rows = 6;
   static constexpr bool has_bytes = true;
   static constexpr bool exact_dot = true;
 
   using wide = __m512i;
+  using narrow = __m512i;
+  using reals = __m512;
   static __m512i load(const void* p) noexcept { return _mm512_loadu_si512(p); }
   /// Four bytes of a row, in every lane.
   static __m512i spread(const void* p) noexcept {
@@ -32,6 +35,15 @@ struct registers {
   static wide spread_wide(std::int32_t v) noexcept { return _mm512_set1_epi32(v); }
   static wide add(wide a, wide b) noexcept { return _mm512_add_epi32(a, b); }
   static wide multiply(wide a, wide b) noexcept { return _mm512_mullo_epi32(a, b); }
+
+  static reals zero_reals() noexcept { return _mm512_setzero_ps(); }
+  static reals load_reals(const float* p) noexcept { return _mm512_loadu_ps(p); }
+  static void store_reals(float* p, reals v) noexcept { _mm512_storeu_ps(p, v); }
+  static reals add_scaled(reals total, wide sum, reals scale) noexcept {
+    reals product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
+    REPQUANT_PIN(product);
+    return _mm512_add_ps(total, product);
+  }
 
   static __m512i load_pairs(const std::byte* p) noexcept { return load(p); }
   static __m512i spread_pairs(const std::int16_t* p) noexcept { return spread(p); }

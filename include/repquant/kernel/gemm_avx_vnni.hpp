@@ -15,10 +15,13 @@ namespace repquant::detail::gemm_avx_vnni {
 struct registers {
   static constexpr int lanes = 8;
   static constexpr int rows = 6;  // 12 sums, 2 weights and activations fit 16 registers, and hide the latency
+  static constexpr int group_rows = 4;
   static constexpr bool has_bytes = true;
   static constexpr bool exact_dot = true;
 
   using wide = __m256i;
+  using narrow = __m256i;
+  using reals = __m256;
   static __m256i load(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
   /// Four bytes of a row, in every lane.
   static __m256i spread(const void* p) noexcept {
@@ -34,6 +37,15 @@ struct registers {
   static wide spread_wide(std::int32_t v) noexcept { return _mm256_set1_epi32(v); }
   static wide add(wide a, wide b) noexcept { return _mm256_add_epi32(a, b); }
   static wide multiply(wide a, wide b) noexcept { return _mm256_mullo_epi32(a, b); }
+
+  static reals zero_reals() noexcept { return _mm256_setzero_ps(); }
+  static reals load_reals(const float* p) noexcept { return _mm256_loadu_ps(p); }
+  static void store_reals(float* p, reals v) noexcept { _mm256_storeu_ps(p, v); }
+  static reals add_scaled(reals total, wide sum, reals scale) noexcept {
+    reals product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale);
+    REPQUANT_PIN(product);
+    return _mm256_add_ps(total, product);
+  }
 
   static __m256i load_pairs(const std::byte* p) noexcept { return load(p); }
   static __m256i spread_pairs(const std::int16_t* p) noexcept { return spread(p); }

@@ -13,16 +13,28 @@ namespace repquant::detail::gemm_neon {
 struct registers {
   static constexpr int lanes = 4;
   static constexpr int rows = 8;  // 16 sums, weights and activations fit 32 registers
+  static constexpr int group_rows = 6;
   static constexpr bool has_bytes = false;
   static constexpr bool exact_dot = true;
 
   using wide = int32x4_t;
+  using narrow = int32x4_t;
+  using reals = float32x4_t;
   static wide zero() noexcept { return vdupq_n_s32(0); }
   static wide load_wide(const std::int32_t* p) noexcept { return vld1q_s32(p); }
   static void store_wide(std::int32_t* p, wide v) noexcept { vst1q_s32(p, v); }
   static wide spread_wide(std::int32_t v) noexcept { return vdupq_n_s32(v); }
   static wide add(wide a, wide b) noexcept { return vaddq_s32(a, b); }
   static wide multiply(wide a, wide b) noexcept { return vmulq_s32(a, b); }
+
+  static reals zero_reals() noexcept { return vdupq_n_f32(0); }
+  static reals load_reals(const float* p) noexcept { return vld1q_f32(p); }
+  static void store_reals(float* p, reals v) noexcept { vst1q_f32(p, v); }
+  static reals add_scaled(reals total, wide sum, reals scale) noexcept {
+    reals product = vmulq_f32(vcvtq_f32_s32(sum), scale);
+    REPQUANT_PIN(product);
+    return vaddq_f32(total, product);
+  }
 
   /// The first and the second places of four columns.
   static int16x4x2_t load_pairs(const std::byte* p) noexcept {

@@ -20,20 +20,25 @@ enum class panel_storage : std::uint8_t {
 
 namespace detail {
 
-/// Operands of a tile; what is not used may be null.
+/// Operands of a tile; what is not used is null.
 struct tile_operands {
-  const std::uint8_t* codes = nullptr;     ///< rows of activations, u8: for bytes and nibbles
-  const std::int16_t* words = nullptr;     ///< rows of activations, int16: for pairs
-  index stride = 0;                        ///< values from one row to the next
-  index k = 0;                             ///< values in a row
-  const std::byte* panel = nullptr;        ///< first panel
-  index panel_bytes = 0;                   ///< from one panel to the next
-  index run = 1;                           ///< groups of 8 places that an int16 sum holds
-  const std::int32_t* offset = nullptr;    ///< start of each column's sum
-  const std::int32_t* slope = nullptr;     ///< what the row's sum is multiplied by, onto the start
-  const std::int32_t* row_sums = nullptr;  ///< with slope: one per row
+  const std::uint8_t* codes = nullptr;   ///< rows of activations, u8: for bytes and nibbles
+  const std::int16_t* words = nullptr;   ///< rows of activations, int16: for pairs
+  index stride = 0;                      ///< values from one row to the next
+  index k = 0;                           ///< values in a row
+  const std::byte* panel = nullptr;      ///< first panel
+  index panel_bytes = 0;                 ///< from one panel to the next
+  index run = 1;                         ///< how many 8 places an int16 sum holds
+  index groups = 1;                      ///< groups of places in a row
+  index group = 0;                       ///< with groups: places in one
+  const std::int32_t* offset = nullptr;  ///< [panels x groups x width], start of each sum
+  const std::int32_t* slope =
+      nullptr;  ///< the same, times row_sums onto the start; null: row_sums as they are
+  const std::int32_t* row_sums = nullptr;  ///< [rows x groups]
+  const float* scale = nullptr;            ///< [panels x groups x width], with groups
   std::int32_t* sums = nullptr;            ///< [rows x (panels * width)]
   index sum_stride = 0;                    ///< sums from one row to the next
+  float* reals = nullptr;                  ///< the same as sums, with groups, contiguous
 };
 
 /// Rows and panels that one call multiplies.

@@ -10,16 +10,28 @@ namespace repquant::detail::gemm_scalar {
 struct registers {
   static constexpr int lanes = 1;
   static constexpr int rows = 4;
+  static constexpr int group_rows = 4;
   static constexpr bool has_bytes = true;
   static constexpr bool exact_dot = true;
 
   using wide = std::uint32_t;  // wraps, as registers do
+  using narrow = wide;
+  using reals = float;
   static wide zero() noexcept { return 0; }
   static wide load_wide(const std::int32_t* p) noexcept { return static_cast<wide>(*p); }
   static void store_wide(std::int32_t* p, wide v) noexcept { *p = static_cast<std::int32_t>(v); }
   static wide spread_wide(std::int32_t v) noexcept { return static_cast<wide>(v); }
   static wide add(wide a, wide b) noexcept { return a + b; }
   static wide multiply(wide a, wide b) noexcept { return a * b; }
+
+  static reals zero_reals() noexcept { return 0; }
+  static reals load_reals(const float* p) noexcept { return *p; }
+  static void store_reals(float* p, reals v) noexcept { *p = v; }
+  static reals add_scaled(reals total, wide sum, reals scale) noexcept {
+    float product = static_cast<float>(static_cast<std::int32_t>(sum)) * scale;
+    REPQUANT_PIN(product);
+    return total + product;
+  }
 
   struct pair {
     std::int16_t at[2];

@@ -15,10 +15,13 @@ namespace repquant::detail::gemm_sse2 {
 struct registers {
   static constexpr int lanes = 4;
   static constexpr int rows = 4;  // 8 sums, 2 weights, activations, ones and a product fit 16 registers
+  static constexpr int group_rows = 4;
   static constexpr bool has_bytes = false;
   static constexpr bool exact_dot = false;
 
   using wide = __m128i;
+  using narrow = __m128i;
+  using reals = __m128;
   static __m128i load(const void* p) noexcept { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
   /// Four bytes of a row, in every lane.
   static __m128i spread(const void* p) noexcept {
@@ -41,6 +44,15 @@ struct registers {
     const __m128i even = _mm_mul_epu32(a, b);  // the low halves of unsigned products are those of signed ones
     const __m128i odd = _mm_mul_epu32(_mm_srli_epi64(a, 32), _mm_srli_epi64(b, 32));
     return _mm_unpacklo_epi32(_mm_shuffle_epi32(even, 8), _mm_shuffle_epi32(odd, 8));
+  }
+
+  static reals zero_reals() noexcept { return _mm_setzero_ps(); }
+  static reals load_reals(const float* p) noexcept { return _mm_loadu_ps(p); }
+  static void store_reals(float* p, reals v) noexcept { _mm_storeu_ps(p, v); }
+  static reals add_scaled(reals total, wide sum, reals scale) noexcept {
+    reals product = _mm_mul_ps(_mm_cvtepi32_ps(sum), scale);
+    REPQUANT_PIN(product);
+    return _mm_add_ps(total, product);
   }
 
   static __m128i load_pairs(const std::byte* p) noexcept { return load(p); }

@@ -2,9 +2,9 @@
 /// The inner step of packing panels: a few rows of codes into the words of a few columns, 16 bytes at a time.
 ///
 /// A panel holds words of four bytes or of two int16 for each of its columns (panel_layout.hpp). Codes whose
-/// places lie side by side come as rows of words that are transposed; codes whose columns lie side by side are
-/// interleaved. Vectors of the compiler instead of intrinsics: the same text on every 128-bit instruction set,
-/// without any flag.
+/// places lie side by side come as rows of words that are transposed; codes whose columns lie side by side
+/// are interleaved. Vectors of the compiler instead of intrinsics: the same text on every 128-bit instruction
+/// set, without any flag.
 #pragma once
 
 #include <cstddef>
@@ -43,9 +43,8 @@ template<int Half>
 inline eight_shorts widened(sixteen_bytes v, std::uint16_t shift) noexcept {
   const sixteen_bytes zero{};
   constexpr int h = 8 * Half;
-  const auto wide = reinterpret_cast<eight_shorts>(
-      __builtin_shufflevector(v, zero, h, 16, h + 1, 16, h + 2, 16, h + 3, 16, h + 4, 16, h + 5, 16, h + 6, 16,
-                              h + 7, 16));
+  const auto wide = reinterpret_cast<eight_shorts>(__builtin_shufflevector(
+      v, zero, h, 16, h + 1, 16, h + 2, 16, h + 3, 16, h + 4, 16, h + 5, 16, h + 6, 16, h + 7, 16));
   return wide - shift;
 }
 
@@ -76,7 +75,8 @@ inline void pack_columns(const std::uint8_t* codes, std::ptrdiff_t column_stride
   store_vector(out + 3 * word_stride, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
 }
 
-/// Eight columns that lie side by side: 4 places of bytes, or 2 of int16. The word of column c goes to out + 4 c.
+/// Eight columns that lie side by side: 4 places of bytes, or 2 of int16. The word of column c goes to out +
+/// 4 c.
 template<bool Pairs>
 inline void pack_places(const std::uint8_t* codes, std::ptrdiff_t place_stride, int shift,
                         std::byte* out) noexcept {

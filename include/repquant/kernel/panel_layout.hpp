@@ -50,7 +50,10 @@ struct panel_layout {
   std::int32_t shift = 0;     ///< stored is code - shift
   index k = 0;                ///< places that are summed over
   index n = 0;                ///< outputs
+  index group = 0;            ///< places that share a scale, a multiple of 8; 0: sums go over all places
 
+  /// Groups in a row, the last perhaps smaller.
+  [[nodiscard]] constexpr index groups() const noexcept { return group == 0 ? 1 : (k + group - 1) / group; }
   [[nodiscard]] constexpr index width() const noexcept { return panel_width(set); }
   [[nodiscard]] constexpr index panels() const noexcept { return (n + width() - 1) / width(); }
   /// Outputs, with those that fill the last panel.

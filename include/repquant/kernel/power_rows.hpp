@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-/// Logarithmic codes as bytes that are powers of two: what the products of log_product.hpp multiply values by.
+/// Logarithmic codes as bytes that are powers of two: what the products of log_product.hpp multiply values
+/// by.
 ///
-/// The shifts of a codec are cut into bands of eight, 0 .. 7, 8 .. 15 and so on, the last one up to the depth. In
-/// a band that ends with shift L, a code of shift s is 2^(L - s), at most 128; codes of other bands, of the other
-/// parity (log_sqrt2) and those that mean zero are 0.
+/// The shifts of a codec are cut into bands of eight, 0 .. 7, 8 .. 15 and so on, the last one up to the
+/// depth. In a band that ends with shift L, a code of shift s is 2^(L - s), at most 128; codes of other
+/// bands, of the other parity (log_sqrt2) and those that mean zero are 0.
 #pragma once
 
 #include <repquant/codec/logarithmic.hpp>
@@ -70,55 +71,68 @@ inline std::int32_t sum_of_block(const std::uint8_t* bytes) noexcept {
 
 }  // namespace detail
 
-/// out[i] = the multiplier of codes[i] for i < n, 0 behind; sums[b] = the sum of out over block b. Returns the sum
-/// of all.
+/// out[i] = the multiplier of codes[i] for i < n, 0 behind; returns the sum of all.
 ///
-/// Shapes    codes and out of `blocks` whole blocks, n <= power_block * blocks of whose places count: codes behind
-///           n may be anything; sums [blocks]
+/// Shapes    codes and out of `blocks` whole blocks, n <= power_block * blocks of whose places count: codes
+/// behind
+///           n may be anything
 /// Cost      one pass
 template<class Arch>
 inline std::int32_t power_row(const power_table& t, const std::uint8_t* codes, index n, index blocks,
-                              std::uint8_t* out, std::int32_t* sums) noexcept {
-  for (index i = 0; i < power_block * blocks; i += power_block) {
-    // a code outside first .. first + 15 has a distance above 15: adding 0x70 with saturation sets its highest
-    // bit, for which a look-up in a register gives 0
+                              std::uint8_t* out) noexcept {
+  const index whole = n / power_block;
+  // a code outside first .. first + 15 has a distance above 15: adding 0x70 with saturation sets its highest
+  // bit, for which a look-up in a register gives 0
+  const auto one_by_one = [&](index b, index end) {
+    for (index k = b * power_block; k < (b + 1) * power_block; ++k) {
+      const auto place = static_cast<std::uint8_t>(codes[k] - t.first);
+      out[k] = k < end && place < 16 ? t.of[place % 16] : std::uint8_t{0};
+    }
+    return detail::sum_of_block(out + b * power_block);
+  };
+  std::int32_t sum = 0;
 #if XSIMD_WITH_AVX2
-    if constexpr (detail::has_avx2<Arch> || detail::has_avx512<Arch>) {
-      const __m256i table = _mm256_broadcastsi128_si256(
-          _mm_loadu_si128(reinterpret_cast<const __m128i*>(t.of.data())));
-      const __m256i q = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i));
-      const __m256i place = _mm256_sub_epi8(q, _mm256_set1_epi8(static_cast<char>(t.first)));
-      const __m256i row = _mm256_shuffle_epi8(table, _mm256_adds_epu8(place, _mm256_set1_epi8(0x70)));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), row);
-      continue;
-    } else
+  if constexpr (detail::has_avx2<Arch> || detail::has_avx512<Arch>) {
+    const __m256i table =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(t.of.data())));
+    const __m256i first = _mm256_set1_epi8(static_cast<char>(t.first));
+    __m256i sums = _mm256_setzero_si256();
+    const auto look_up = [&](index b) {
+      const __m256i q = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + b * power_block));
+      const __m256i place = _mm256_sub_epi8(q, first);
+      return _mm256_shuffle_epi8(table, _mm256_adds_epu8(place, _mm256_set1_epi8(0x70)));
+    };
+    const auto put = [&](index b, __m256i row) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + b * power_block), row);
+      sums = _mm256_add_epi64(sums, _mm256_sad_epu8(row, _mm256_setzero_si256()));
+    };
+    for (index b = 0; b < whole; ++b) put(b, look_up(b));
+    for (index b = whole; b < blocks; ++b) {
+      const __m256i places = _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,
+                                              18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
+      const auto there = static_cast<char>(std::max<index>(0, n - b * power_block));
+      put(b, _mm256_and_si256(look_up(b), _mm256_cmpgt_epi8(_mm256_set1_epi8(there), places)));
+    }
+    const __m128i half = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    return _mm_cvtsi128_si32(_mm_add_epi64(half, _mm_unpackhi_epi64(half, half)));
+  } else
 #endif
 #if XSIMD_WITH_NEON64
-        if constexpr (detail::has_neon64<Arch>) {
-      const uint8x16_t table = vld1q_u8(t.of.data());
-      for (index k = i; k < i + power_block; k += 16) {
-        vst1q_u8(out + k, vqtbl1q_u8(table, vsubq_u8(vld1q_u8(codes + k), vdupq_n_u8(t.first))));
-      }
-      continue;
-    } else
-#endif
-    {
-      for (index k = i; k < i + power_block; ++k) {
-        const auto place = static_cast<std::uint8_t>(codes[k] - t.first);
-        out[k] = place < 16 ? t.of[place] : std::uint8_t{0};
-      }
+      if constexpr (detail::has_neon64<Arch>) {
+    const uint8x16_t table = vld1q_u8(t.of.data());
+    for (index k = 0; k < whole * power_block; k += 16) {
+      const uint8x16_t row = vqtbl1q_u8(table, vsubq_u8(vld1q_u8(codes + k), vdupq_n_u8(t.first)));
+      vst1q_u8(out + k, row);
+      sum += vaddlvq_u8(row);
     }
+    for (index b = whole; b < blocks; ++b) sum += one_by_one(b, n);
+    return sum;
+  } else
+#endif
+  {
+    for (index b = 0; b < blocks; ++b) sum += one_by_one(b, n);
+    return sum;
   }
-  for (index i = n / power_block * power_block; i < power_block * blocks; i += power_block) {
-    const index there = n - i;
-    for (index k = 0; k < power_block; ++k) out[i + k] = k < there ? out[i + k] : std::uint8_t{0};
-  }
-  std::int32_t sum = 0;
-  for (index b = 0; b < blocks; ++b) {
-    sums[b] = detail::sum_of_block(out + b * power_block);
-    sum += sums[b];
-  }
-  return sum;
 }
 
 }  // namespace repquant

@@ -288,6 +288,11 @@ TEST_CASE("check names what cannot run") {
   h.probability.depth = 31;
   CHECK(rq::check(h, "head").code == rq::errc::bad_option);
   h.probability = {.kind = rq::probability_kind::as_log2, .bits = 8};
+  for (float bad : {-1e-4F, std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    h.score_multiplier = bad;
+    CHECK(rq::check(h, "head").code == rq::errc::bad_option);
+  }
+  h.score_multiplier = 1e-4F;
   f.v_zero[2] = 1 << 22;
   h.keys = 2047;
   CHECK(!rq::check(h, "head"));

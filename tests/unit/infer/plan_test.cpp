@@ -182,7 +182,7 @@ TEST_CASE("a plan has one phase more than attentions and shares memory", "[infer
     // two residuals of 64 bytes, codes of a query, a key and a value (a line of the cache each), twice where
     // those of two layers live at the same time; nothing of it grows with the layers
     CHECK(p.engine.planned().shared_row_bytes <= 2 * 64 + 2 * 3 * 64);
-    CHECK(p.engine.planned().cache_row_bytes == layers * 2 * 64);
+    CHECK(p.engine.planned().cache_row_bytes == layers * 2 * 8);
   }
 }
 
