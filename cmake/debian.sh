@@ -2,12 +2,16 @@
 # SPDX-License-Identifier: MIT
 # Installs what the library, its tests, benches and examples need on Debian 12 or later; does nothing where it
 # is there. With the argument "ci" also what only .ci/run uses: clang++, clang-format, clang-tidy, ccache, a cross
-# compiler and an emulator for 64-bit Arm.
+# compiler and an emulator for 64-bit Arm; with "peers" the libraries that bench/compare compares with.
 set -eu
 packages="g++ cmake make python3 libeigen3-dev libxsimd-dev nlohmann-json3-dev zlib1g-dev catch2 libbenchmark-dev"
-if [ "${1:-}" = ci ]; then
-  packages="$packages clang libclang-rt-dev clang-format clang-tidy git ccache g++-aarch64-linux-gnu qemu-user"
-fi
+for more in "$@"; do
+  case $more in
+    ci) packages="$packages clang libclang-rt-dev clang-format clang-tidy git ccache g++-aarch64-linux-gnu qemu-user" ;;
+    peers) packages="$packages libdnnl-dev libgemmlowp-dev libopenblas-pthread-dev libpthreadpool-dev libxnnpack-dev" ;;
+    *) echo "debian.sh: there is no \"$more\", only ci and peers" >&2; exit 2 ;;
+  esac
+done
 
 missing=
 for package in $packages; do

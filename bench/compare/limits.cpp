@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+#include "limits.hpp"
+
+#include "memory.hpp"
+#include <cstdint>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace compare {
+namespace {
+
+#if defined(__x86_64__)
+/// clang's __builtin_cpu_supports does not know this one.
+bool cpu_has_avx_vnni() {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4) % 2 == 1;
+}
+#endif
+
+/// The loops that this CPU can run.
+std::vector<limit_loop> loops() {
+  std::vector<limit_loop> all;
+  const auto take = [&all](const std::vector<limit_loop>& more) {
+    all.insert(all.end(), more.begin(), more.end());
+  };
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) take(avx2_loops());
+  if (cpu_has_avx_vnni()) take(avx_vnni_loops());
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512vnni"))
+    take(avx512_loops());
+#endif
+  return all;
+}
+
+/// Reads `bytes` bytes as `Streams` streams at once.
+template<std::size_t Streams>
+void read(const std::uint64_t* data, std::size_t bytes) {
+  // eight words a step: vectors of the widest registers that the build allows
+  typedef std::uint64_t line __attribute__((vector_size(64)));
+  const std::size_t lines = bytes / sizeof(line) / Streams;
+  const auto* p = reinterpret_cast<const line*>(data);
+  line sums[Streams] = {};
+  for (std::size_t i = 0; i < lines; ++i) {
+    for (std::size_t s = 0; s < Streams; ++s) sums[s] |= p[s * lines + i];
+  }
+  for (std::size_t s = 0; s < Streams; ++s) asm volatile("" : : "m"(sums[s]));
+}
+
+}  // namespace
+
+std::vector<machine_limit> measure_limits(const race_rules& rules) {
+  std::vector<contender> all;
+  std::vector<limit_loop> on_registers = loops();
+  for (const limit_loop& l : on_registers) all.push_back({l.name, l.run});
+  constexpr std::size_t cached = std::size_t{6} << 20;
+  constexpr std::size_t large = std::size_t{256} << 20;
+  const buffer<std::uint64_t> data(large / sizeof(std::uint64_t), 1);
+  all.push_back({"read 6 MiB", [&data] { read<1>(data.data(), cached); }});
+  all.push_back({"read 6 MiB, 4 streams", [&data] { read<4>(data.data(), cached); }});
+  all.push_back({"read 256 MiB", [&data] { read<1>(data.data(), large); }});
+  all.push_back({"read 256 MiB, 4 streams", [&data] { read<4>(data.data(), large); }});
+  const std::vector<timing> times = race(all, rules);
+  std::vector<machine_limit> result;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const bool loop = i < on_registers.size();
+    const double work = loop ? 2 * on_registers[i].multiply_adds
+                             : static_cast<double>(i < on_registers.size() + 2 ? cached : large);
+    result.push_back({all[i].name, loop ? "GOPS" : "GB/s", work * 1e-9 / times[i].least});
+  }
+  return result;
+}
+
+}  // namespace compare
