@@ -27,6 +27,7 @@
 #include <repquant/infer/model.hpp>
 #include <repquant/infer/model_flow.hpp>
 #include <repquant/infer/norm.hpp>
+#include <repquant/infer/packed_keys_values.hpp>
 #include <repquant/infer/plan.hpp>
 #include <repquant/infer/probability.hpp>
 #include <repquant/infer/probability_codes.hpp>
