@@ -22,6 +22,9 @@
 #include <repquant/infer/engine.hpp>
 #include <repquant/infer/epilogue.hpp>
 #include <repquant/infer/execute.hpp>
+#include <repquant/infer/integer_only/activation.hpp>
+#include <repquant/infer/integer_only/norm.hpp>
+#include <repquant/infer/integer_only/softmax.hpp>
 #include <repquant/infer/integer_products.hpp>
 #include <repquant/infer/linear.hpp>
 #include <repquant/infer/model.hpp>
@@ -41,10 +44,11 @@
 #include <repquant/kernel/elementary.hpp>
 #include <repquant/kernel/encode.hpp>
 #include <repquant/kernel/exact_range.hpp>
+#include <repquant/kernel/fixed_point.hpp>
 #include <repquant/kernel/gemm.hpp>
 #include <repquant/kernel/log_product.hpp>
 #include <repquant/kernel/pack.hpp>
-#include <repquant/kernel/power_rows.hpp>
 #include <repquant/kernel/packed_weights.hpp>
+#include <repquant/kernel/power_rows.hpp>
 #include <repquant/kernel/reduce.hpp>
 #include <repquant/version.hpp>
