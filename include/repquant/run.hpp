@@ -20,6 +20,9 @@
 #include <repquant/infer/engine.hpp>
 #include <repquant/infer/epilogue.hpp>
 #include <repquant/infer/execute.hpp>
+#include <repquant/infer/integer_only/activation.hpp>
+#include <repquant/infer/integer_only/norm.hpp>
+#include <repquant/infer/integer_only/softmax.hpp>
 #include <repquant/infer/integer_products.hpp>
 #include <repquant/infer/linear.hpp>
 #include <repquant/infer/model.hpp>
@@ -34,6 +37,7 @@
 #include <repquant/kernel/decode.hpp>
 #include <repquant/kernel/elementary.hpp>
 #include <repquant/kernel/encode.hpp>
+#include <repquant/kernel/fixed_point.hpp>
 #include <repquant/kernel/gemm.hpp>
 #include <repquant/kernel/log_product.hpp>
 #include <repquant/kernel/pack.hpp>
