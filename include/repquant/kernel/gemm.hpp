@@ -7,6 +7,8 @@
 /// p is what pack_panels stored. Nothing saturates: the layout says how many products an int16 holds, int32
 /// sums wrap and are exact where the final value fits, and where it might not the wide form adds in int64.
 /// The same integers on every instruction set, however rows and panels are split among threads.
+///
+/// Length: blocks of rows, their tiles, and the two functions that are called.
 #pragma once
 
 #include <repquant/core/config.hpp>
