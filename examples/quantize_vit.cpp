@@ -10,6 +10,7 @@
 #include "support/options.hpp"
 #include "support/progress.hpp"
 #include "support/report.hpp"
+#include "support/speed.hpp"
 #include "support/table.hpp"
 #include "support/vit_model.hpp"
 #include <algorithm>
@@ -131,6 +132,45 @@ auto with_recipe(const std::string& name, int bits, F f) {
   return f(rq::with_bits(rq::repquant_recipe{}, bits, bits));
 }
 
+/// Seconds an image on the calling thread, in float and in integers: one image at a time, and in batches.
+struct speeds {
+  examples::speed_pair one;
+  examples::speed_pair batch;
+};
+
+/// Measures both in turns on the first images. The float run has no form for several images, so a batch of it
+/// is one image after the other.
+speeds measure_speeds(const rq::program& in_float, const rq::quantized_model& m, const samples& images) {
+  constexpr rq::index most = 64;
+  const rq::index count = std::min(most, static_cast<rq::index>(images.patches.size()));
+  const rq::index rows = images.patches.front().rows();
+  rq::matrix<> stacked(count * rows, in_float.input_cols());
+  for (rq::index i = 0; i < count; ++i)
+    stacked.middleRows(i * rows, rows) = images.patches[static_cast<std::size_t>(i)];
+  rq::run_memory memory;
+  float kept = 0;  // what is computed is used
+  const auto image = [&](rq::index i) {
+    return rq::matrix_view(stacked.row(i * rows).data(), rows, stacked.cols());
+  };
+  const auto float_image = [&](rq::index i) { kept += (*rq::evaluate(in_float, image(i)))(0, 0); };
+  rq::index next[2] = {0, 0};
+  speeds s;
+  s.one = examples::measure_in_turns(
+      301, [&] { float_image(next[0]++ % count); },
+      [&] { kept += (*m.run(image(next[1]++ % count), memory))(0, 0); });
+  s.batch = examples::measure_in_turns(
+      15,
+      [&] {
+        for (rq::index i = 0; i < count; ++i) float_image(i);
+      },
+      [&] { kept += (*m.run_batch(stacked, count, memory))(0, 0); });
+  s.batch.first /= static_cast<double>(count);
+  s.batch.second /= static_cast<double>(count);
+  volatile float used = kept;
+  static_cast<void>(used);
+  return s;
+}
+
 /// Everything that is the same for all rows of a network.
 struct bench {
   const settings& options;
@@ -217,14 +257,17 @@ rq::failure run_network(const std::string& network, const examples::vit_weights&
   for (const rq::matrix<>& m : traced->constants) parameters += m.size();
 
   const auto add_row = [&](const std::string& recipe, int bits, const char* engine, const quality& q,
-                           std::size_t bytes, double quantize_seconds, double speed) {
+                           std::size_t bytes, double quantize_seconds, double images_per_second,
+                           const speeds& speed) {
     b.bar.end();
     const bool is_float = recipe == "float";
     b.table.row(
         {network, recipe, is_float ? "W32A32" : "W" + std::to_string(bits) + "A" + std::to_string(bits),
          engine, examples::fixed(q.top1, 2), examples::fixed(q.agreement, 2),
          examples::significant(q.logits_error, 3), examples::thousands(static_cast<std::int64_t>(bytes)),
-         is_float ? "-" : examples::fixed(quantize_seconds, 2), examples::fixed(speed, 0)});
+         is_float ? "-" : examples::fixed(quantize_seconds, 2), examples::fixed(1e6 * speed.one.second, 0),
+         examples::fixed(speed.one.ratio(), 2), examples::fixed(1 / speed.batch.second, 0),
+         examples::fixed(speed.batch.ratio(), 2)});
     examples::report::object row = {{"network", network},
                                     {"recipe", recipe},
                                     {"weight_bits", bits},
@@ -236,11 +279,17 @@ rq::failure run_network(const std::string& network, const examples::vit_weights&
                                     {"images", images.patches.size()},
                                     {"bytes", bytes},
                                     {"quantize_seconds", quantize_seconds},
-                                    {"images_per_second", speed}};
+                                    {"images_per_second", images_per_second},
+                                    {"one_thread_us_per_image", 1e6 * speed.one.second},
+                                    {"one_thread_times_float", speed.one.ratio()},
+                                    {"batch_images_per_second", 1 / speed.batch.second},
+                                    {"batch_times_float", speed.batch.ratio()}};
     b.report.row(std::move(row));
   };
+  constexpr double none = std::numeric_limits<double>::quiet_NaN();
+  constexpr speeds not_measured{{none, none}, {none, none}};  // the float run is measured beside each model
   add_row("float", 32, "float", compare(reference->logits, reference->logits, images.labels),
-          static_cast<std::size_t>(parameters) * sizeof(float), 0, count / reference->seconds);
+          static_cast<std::size_t>(parameters) * sizeof(float), 0, count / reference->seconds, not_measured);
   b.table.rule();
 
   for (const int bits : b.options.bits) {
@@ -262,7 +311,8 @@ rq::failure run_network(const std::string& network, const examples::vit_weights&
         });
         if (!e) return e.error().within(title);
         add_row(name, bits, engine.c_str(), compare(e->logits, reference->logits, images.labels),
-                model->packed_bytes(), quantize_seconds, count / e->seconds);
+                model->packed_bytes(), quantize_seconds, count / e->seconds,
+                engine == "integer" ? measure_speeds(*traced, *model, images) : not_measured);
       }
       if (b.options.verify) {
         b.bar.begin(title + ": verify");
@@ -345,7 +395,10 @@ int main(int argc, char** argv) {
                            {"logits error %"},
                            {"bytes"},
                            {"quantize s"},
-                           {"images/s"}});
+                           {"us/image"},
+                           {"x float"},
+                           {"images/s"},
+                           {"x float"}});
     examples::vit_weights copy = *weights;
     if (network == "unbalanced") examples::unbalance(copy);
     if (rq::failure f = run_network(network, copy, {s, calibration, images, exec, bar, table, report})) {

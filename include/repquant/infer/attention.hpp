@@ -7,7 +7,7 @@
 #pragma once
 
 #include <repquant/infer/attention_sums.hpp>
-#include <repquant/kernel/pack_panels.hpp>
+#include <repquant/infer/packed_keys_values.hpp>
 
 namespace repquant {
 
@@ -58,36 +58,32 @@ inline void value_corrections(const attention_head& h, const attention_operands&
 
 }  // namespace detail
 
-/// Packs the keys and the values of a head for attend<Arch>.
-///
-/// Requires  check(h) says nothing; memory of packed_keys_values_size bytes, any alignment, which what is
-/// returned
-///           points to. Of h only keys, head_dim, code_bits and the kind and bits of the probabilities matter
-/// Cost      one pass over both
-template<class Arch = default_arch>
-[[nodiscard]] inline packed_keys_values pack_keys_values(const attention_head& h, const attention_operands& x,
-                                                         std::span<std::byte> memory) noexcept {
-  constexpr instruction_set set = instruction_set_of<Arch>;
-  workspace_parts parts(memory);
-  packed_keys_values p;
-  p.keys = detail::key_layout(set, h.keys, h.head_dim, h.code_bits);
-  p.values = detail::value_layout_of(set, h.keys, h.head_dim, h.code_bits, h.probability);
-  const std::span<std::byte> keys = parts.take<std::byte>(p.keys.bytes());
-  const std::span<std::byte> values = parts.take<std::byte>(p.values.bytes());
-  pack_panels(p.keys, {x.k, x.k_stride, 1}, keys.data());
-  pack_panels(p.values, {x.v, 1, x.v_stride}, values.data());
-  p.key_panels = keys.data();
-  p.value_panels = values.data();
-  return p;
+/// Bytes of scratch that a head of this size needs, on any architecture; more queries than a block of them
+/// need no more. It includes packed_keys_values_size.
+[[nodiscard]] constexpr std::size_t attention_scratch_size(index queries, index keys,
+                                                           index head_dim) noexcept {
+  const index block = std::min(queries, detail::attention_block);
+  const index dim = padded_scores(head_dim);
+  const index row = padded_scores(keys);
+  return workspace_alignment + packed_keys_values_size(keys, head_dim) +
+         workspace_bytes_of<std::int64_t>(block * row) +  // scores
+         workspace_bytes_of<float>(std::max(block * row, probability_scratch(keys))) +
+         workspace_bytes_of<std::uint8_t>(block * row) +      // codes
+         2 * workspace_bytes_of<std::int64_t>(block * dim) +  // value sums
+         workspace_bytes_of<std::int64_t>(row) +              // parts of keys
+         2 * workspace_bytes_of<std::int64_t>(dim) +          // parts of values
+         workspace_bytes_of<std::uint8_t>(dim) +              // zero points of queries
+         2 * workspace_bytes_of<float>(head_dim) +
+         workspace_bytes_of<std::byte>(static_cast<index>(log_product_scratch(block, keys))) +
+         workspace_bytes_of<std::int16_t>(detail::gemm_rows * (8 + std::max(dim, row)));
 }
 
 /// Runs one head whose keys and values are packed.
 ///
 /// Shapes    q [queries x head_dim], k and v [keys x head_dim], out [queries x head_dim]
 /// Requires  check(h) says nothing; `packed` made by pack_keys_values<Arch> of the same keys, values and
-/// sizes;
-///           scratch of attention_scratch_size bytes, any alignment; out overlaps no operand. `sink(i, codes,
-///           keys)` is called once per query with its probability codes
+///           sizes; scratch of attention_scratch_size bytes, any alignment; out overlaps no operand. `sink(i,
+///           codes, keys)` is called once per query with its probability codes
 /// Cost      2 queries keys head_dim multiply-adds (3 for log_sqrt2), queries keys exponentials
 /// Precision integer sums exact; the same bits on every Arch. A query that sees no key gives 0 (times the
 ///           scales); a score multiplier that is negative or not finite gives code.masked() for every key

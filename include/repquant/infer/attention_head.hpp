@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 /// What one attention head on codes is given, and what can be said before it runs: which arithmetic its
-/// ranges prove, and how much scratch it needs.
+/// ranges prove.
 #pragma once
 
 #include <repquant/core/failure.hpp>
 #include <repquant/infer/probability.hpp>
-#include <repquant/infer/workspace.hpp>
 #include <repquant/kernel/exact_range.hpp>
 #include <repquant/kernel/log_product.hpp>
 
@@ -84,7 +83,7 @@ inline std::int64_t largest_probability(const probability_code& code) noexcept {
   });
 }
 
-/// Which arithmetic the ranges of a head prove, and the layouts of its packed keys and values.
+/// Which arithmetic the ranges of a head prove.
 ///
 /// Scores are made without what all keys of a query have in common: a softmax sees differences only, and they
 /// are the same integers. So neither k_zero nor the query's own part of it matters, and
@@ -118,26 +117,7 @@ inline attention_forms forms_of(const attention_head& h) noexcept {
   return f;
 }
 
-/// Keys in panels whose places are the columns of the head.
-constexpr panel_layout key_layout(instruction_set set, index keys, index head_dim, int bits) noexcept {
-  return layout_of_bits(set, head_dim, keys, bits, bits);
-}
-/// Values in panels whose places are keys.
-constexpr panel_layout value_layout_of(instruction_set set, index keys, index head_dim, int bits,
-                                       const probability_code& code) noexcept {
-  return code.kind == probability_kind::as_uniform ? layout_of_bits(set, keys, head_dim, code.bits, bits)
-                                                   : value_layout(set, keys, head_dim, bits);
-}
-
 }  // namespace detail
-
-/// Keys and values of a head in panels: those of all heads that share them.
-struct packed_keys_values {
-  panel_layout keys;
-  panel_layout values;
-  const std::byte* key_panels = nullptr;
-  const std::byte* value_panels = nullptr;
-};
 
 /// The most keys that a head can have: beyond, its value sums could leave int64. The sizes in `h` do not
 /// matter.
@@ -172,33 +152,6 @@ inline index most_keys(const attention_head& h) noexcept {
   if (f.sum_q > most / f.far_k) return {errc::too_large, place, f.sum_q, most / f.far_k};
   if (h.keys > most_keys(h)) return {errc::too_large, place, h.keys, most_keys(h)};
   return {};
-}
-
-/// Bytes that pack_keys_values needs, on any architecture.
-[[nodiscard]] constexpr std::size_t packed_keys_values_size(index keys, index head_dim) noexcept {
-  // at most int16, in panels of at most 32
-  return workspace_alignment +
-         2 * workspace_bytes_of<std::int16_t>(padded_scores(keys) * padded_scores(head_dim));
-}
-
-/// Bytes of scratch that a head of this size needs, on any architecture; more queries than a block of them
-/// need no more. It includes packed_keys_values_size.
-[[nodiscard]] constexpr std::size_t attention_scratch_size(index queries, index keys,
-                                                           index head_dim) noexcept {
-  const index block = std::min(queries, detail::attention_block);
-  const index dim = padded_scores(head_dim);
-  const index row = padded_scores(keys);
-  return workspace_alignment + packed_keys_values_size(keys, head_dim) +
-         workspace_bytes_of<std::int64_t>(block * row) +  // scores
-         workspace_bytes_of<float>(std::max(block * row, probability_scratch(keys))) +
-         workspace_bytes_of<std::uint8_t>(block * row) +      // codes
-         2 * workspace_bytes_of<std::int64_t>(block * dim) +  // value sums
-         workspace_bytes_of<std::int64_t>(row) +              // parts of keys
-         2 * workspace_bytes_of<std::int64_t>(dim) +          // parts of values
-         workspace_bytes_of<std::uint8_t>(dim) +              // zero points of queries
-         2 * workspace_bytes_of<float>(head_dim) +
-         workspace_bytes_of<std::byte>(static_cast<index>(log_product_scratch(block, keys))) +
-         workspace_bytes_of<std::int16_t>(detail::gemm_rows * (8 + std::max(dim, row)));
 }
 
 }  // namespace repquant

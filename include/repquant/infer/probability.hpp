@@ -86,8 +86,8 @@ template<class Arch = default_arch>
 /// Requires  0 <= visible <= keys
 /// Errors    a multiplier that is negative or not finite gives 0x7FC00000 for every visible key
 /// Precision relative error <= (101 + n / 16 + 3 |d|) 2^-24, d = (sum - largest) multiplier; what is more
-/// than
-///           63 octaves below the largest is only small. The same bits for every Arch and every type of Sum
+///           than 63 octaves below the largest is only small. The same bits for every Arch and every type of
+///           Sum
 template<class Arch = default_arch, ExactSum Sum>
 inline void softmax_of_sums(std::span<const Sum> sums, float multiplier, index visible,
                             std::span<float> p) noexcept {

@@ -309,12 +309,11 @@ concept GemmValue = std::same_as<T, std::uint8_t> || std::same_as<T, std::int16_
 /// the outputs of panels [first_panel, last_panel). `sums` is const std::int32_t*, or const std::int64_t*
 /// where the weights are wide; it may be read until the call returns. A const whole_panels is not called.
 ///
-/// Shapes    x [rows x w.summed_places()] with `stride` between rows, nothing outside is read; x_sums null, or the
-///           sums of those rows where the caller has them
+/// Shapes    x [rows x w.summed_places()] with `stride` between rows, nothing outside is read; x_sums null,
+///           or the sums of those rows where the caller has them
 /// Requires  w.layout.set == Set, no groups; codes of x within the bits that the layout was chosen for;
-/// scratch
-///           of gemm_scratch_bytes(w.layout) bytes, aligned to 8, for this call alone; int32: final sums fit;
-///           wide: |weight - shift| <= 255
+///           scratch of gemm_scratch_bytes(w.layout) bytes, aligned to 8, for this call alone; int32: final
+///           sums fit; wide: |weight - shift| <= 255
 /// Cost      rows k n multiply-adds
 template<instruction_set Set, GemmValue Value, class Epilogue>
 inline void gemm(const gemm_weights& w, const Value* x, index rows, index stride, index first_panel,

@@ -80,14 +80,12 @@ inline std::int32_t products_of_rows(int bits, int largest, const std::uint8_t* 
 /// The exact even and odd sums of rows of codes with packed values.
 ///
 /// Shapes    codes [m x v.summed_places()] with code_stride between rows, readable to the next multiple of
-/// 32;
-///           even and odd [m x n] with sum_stride >= v.layout.padded_n() between rows, all of
-///           which may be written (odd unused for log2); visible(i) <=
-///           v.summed_places(): codes behind it count as zero; scratch [log_product_scratch(m, k)]
+///           32; even and odd [m x n] with sum_stride >= v.layout.padded_n() between rows, all of which may
+///           be written (odd unused for log2); visible(i) <= v.summed_places(): codes behind it count as
+///           zero; scratch [log_product_scratch(m, k)]
 /// Requires  v.layout = value_layout(Set, ...) of values of `bits` bits, v.slope[d] = layout.shift - zero
-/// point of
-///           column d (or the wide ones, where not log_bands_fit); Sum int32: log_product_fits; int64: k <=
-///           2^17
+///           point of column d (or the wide ones, where not log_bands_fit); Sum int32: log_product_fits;
+///           int64: k <= 2^17
 /// Cost      Steps * power_bands(c) * m n k byte products
 /// Precision exact
 /// Source    even/odd form: RepQ-ViT (arXiv 2212.08254) eq. 11 without its rounding of the odd code

@@ -140,8 +140,7 @@ inline panel_layout layout_of_weights(instruction_set set, const code_matrix& w,
 /// Shapes    w [n x k] by its strides, out [layout.bytes()]
 /// Requires  codes - shift fit the storage; the two do not overlap
 /// Cost      one pass, 16 bytes at a time where places or outputs lie side by side; allocates nothing, so it
-/// also
-///           packs what is made while a model runs
+///           also packs what is made while a model runs
 inline void pack_panels(const panel_layout& l, const code_matrix& w, std::byte* out) noexcept {
   const index width = l.width();
   for (index j0 = 0; j0 < l.padded_n(); j0 += width, out += l.panel_bytes()) {

@@ -74,8 +74,7 @@ inline std::int32_t sum_of_block(const std::uint8_t* bytes) noexcept {
 /// out[i] = the multiplier of codes[i] for i < n, 0 behind; returns the sum of all.
 ///
 /// Shapes    codes and out of `blocks` whole blocks, n <= power_block * blocks of whose places count: codes
-/// behind
-///           n may be anything
+///           behind n may be anything
 /// Cost      one pass
 template<class Arch>
 inline std::int32_t power_row(const power_table& t, const std::uint8_t* codes, index n, index blocks,

@@ -3,6 +3,7 @@
 
 #include "catch.hpp"
 #include "oracle/infer.hpp"
+#include "unit/kernel/guarded.hpp"
 #include <random>
 
 namespace rq = repquant;
@@ -234,6 +235,62 @@ TEST_CASE("adversarial fills of every operand") {
         std::fill(f.k.begin(), f.k.end(), b);
         for (std::size_t i = 0; i < f.v.size(); ++i) f.v[i] = i % 2 == 0 ? a : b;
         same_everywhere(f);
+      }
+    }
+  }
+}
+
+TEST_CASE("attend touches nothing outside its operands, and keys and values serve several heads") {
+  using kind = rq::probability_kind;
+  for (kind k : {kind::as_uniform, kind::as_log2, kind::as_log_sqrt2}) {
+    for (int bits : {4, 8}) {
+      for (rq::shape s : {rq::shape{1, 70}, rq::shape{18, 37}, rq::shape{33, 64}}) {
+        fixture f = make(s.rows, s.cols, 19,
+                         {.kind = k, .bits = bits, .scale = k == kind::as_uniform ? 1.0F / 15 : 1.0F}, 3);
+        f.head.code_bits = bits;
+        for (auto* m : {&f.q, &f.k, &f.v}) {
+          for (auto& c : *m) c = static_cast<std::uint8_t>(c % (1 << bits));
+        }
+        f.head.causal = s.rows == 33;
+        const rq::attention_head& h = f.linked();
+        REQUIRE(!rq::check(h, "head"));
+        const outcome want = simulate(f);
+        const auto bytes = [&](rq::index rows) {
+          return static_cast<std::size_t>((rows - 1) * f.stride() + h.head_dim);
+        };
+        for (guarded::edge edge : {guarded::edge::front, guarded::edge::back}) {
+          const guarded::memory<std::uint8_t> q(std::span<const std::uint8_t>(f.q).first(bytes(s.rows)),
+                                                edge);
+          const guarded::memory<std::uint8_t> keys(std::span<const std::uint8_t>(f.k).first(bytes(s.cols)),
+                                                   edge);
+          const guarded::memory<std::uint8_t> v(std::span<const std::uint8_t>(f.v).first(bytes(s.cols)),
+                                                edge);
+          const guarded::memory<std::byte> room(rq::packed_keys_values_size(s.cols, h.head_dim), edge);
+          const guarded::memory<std::byte> scratch(rq::attention_scratch_size(s.rows, s.cols, h.head_dim),
+                                                   edge);
+          const rq::index out_stride = h.head_dim + 1;
+          const guarded::memory<float> out(static_cast<std::size_t>(s.rows * out_stride - 1), edge);
+          const rq::attention_operands x{q.data(), f.stride(), keys.data(), f.stride(),
+                                         v.data(), f.stride(), out.data(),  out_stride};
+          const rq::packed_keys_values packed = rq::pack_keys_values(h, x, room.span());
+          for (int head = 0; head < 2;
+               ++head) {  // the second has other zero points, and the same keys and values
+            fixture other = f;
+            if (head == 1) std::reverse(other.q_zero.begin(), other.q_zero.end());
+            const outcome expected = head == 0 ? want : (static_cast<void>(other.linked()), simulate(other));
+            rq::attend(other.linked(), x, packed, scratch.span());
+            bool same = true;
+            for (rq::index i = 0; i < s.rows; ++i) {
+              for (rq::index d = 0; d < h.head_dim; ++d) {
+                same = same && oracle::bits(out.data()[i * out_stride + d]) ==
+                                   oracle::bits(expected.out[static_cast<std::size_t>(i * out_stride + d)]);
+              }
+            }
+            CHECK(same);
+          }
+          rq::attend(h, x, scratch.span());
+          CHECK(oracle::bits(out.data()[0]) == oracle::bits(want.out[0]));
+        }
       }
     }
   }
