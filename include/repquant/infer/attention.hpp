@@ -95,7 +95,7 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
   const index dim = h.head_dim;
   const index block = std::min(h.queries, detail::attention_block);
   const index stride = padded_scores(h.keys);
-  const index sum_stride = padded_scores(dim);  // whole panels
+  const index sum_stride = padded_scores(dim);
   const auto width = static_cast<std::size_t>(dim);
 
   workspace_parts parts(scratch);
@@ -149,8 +149,7 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
     const std::uint8_t* q = x.q + i0 * x.q_stride;
     if (!f.score_wide) {
       auto* const sums = reinterpret_cast<std::int32_t*>(scores.data());
-      const whole_panels to_sums{sums, stride};
-      gemm<set>(keys, q, rows, x.q_stride, 0, panels, words, to_sums);
+      gemm<set>(keys, q, rows, x.q_stride, 0, panels, words, sum_rows{sums, stride});
       h.probability.visit([&](const auto& codec, const auto& p) {
         probability_codes<Arch>(codec, p, sums, rows, h.keys, visible, h.score_multiplier, masked,
                                 exponentials.data(), codes.data());

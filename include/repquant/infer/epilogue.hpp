@@ -16,24 +16,11 @@
 #include <repquant/codec/uniform.hpp>
 #include <repquant/infer/requantize.hpp>
 #include <repquant/kernel/encode.hpp>
+#include <repquant/kernel/sum_rows.hpp>
 
 #include <array>
 
 namespace repquant {
-
-/// to[row][column + i] = sums[i].
-struct sum_rows {
-  std::int32_t* to = nullptr;
-  index stride = 0;
-  void operator()(index row, index column, const std::int32_t* sums, index count) const noexcept {
-    std::copy(sums, sums + count, to + row * stride + column);
-  }
-  /// Sums that were not proved to fit an int32 are for those who asked for int64.
-  void operator()(index row, index column, const std::int64_t* sums, index count) const noexcept {
-    std::transform(sums, sums + count, to + row * stride + column,
-                   [](std::int64_t s) { return static_cast<std::int32_t>(s); });
-  }
-};
 
 /// to[row][column + i] = float(sums[i]) multiplier[column + i] + offset[column + i]; an empty offset is left
 /// out.

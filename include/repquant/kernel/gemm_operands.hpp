@@ -37,8 +37,8 @@ struct tile_operands {
   const std::int32_t* row_sums = nullptr;  ///< [rows x groups]
   const float* scale = nullptr;            ///< [panels x groups x width], with groups
   std::int32_t* sums = nullptr;            ///< [rows x (panels * width)]
-  index sum_stride = 0;                    ///< sums from one row to the next
-  float* reals = nullptr;                  ///< the same as sums, with groups, contiguous
+  index sums_stride = 0;                   ///< from one row of sums to the next
+  float* reals = nullptr;                  ///< the same, with groups, contiguous
 };
 
 /// Rows and panels that one call multiplies.

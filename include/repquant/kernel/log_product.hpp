@@ -17,6 +17,7 @@
 
 #include <repquant/kernel/gemm.hpp>
 #include <repquant/kernel/power_rows.hpp>
+#include <repquant/kernel/sum_rows.hpp>
 
 namespace repquant {
 
@@ -80,9 +81,8 @@ inline std::int32_t products_of_rows(int bits, int largest, const std::uint8_t* 
 /// The exact even and odd sums of rows of codes with packed values.
 ///
 /// Shapes    codes [m x v.summed_places()] with code_stride between rows, readable to the next multiple of
-///           32; even and odd [m x n] with sum_stride >= v.layout.padded_n() between rows, all of which may
-///           be written (odd unused for log2); visible(i) <= v.summed_places(): codes behind it count as
-///           zero; scratch [log_product_scratch(m, k)]
+///           32; even and odd [m x n] with sum_stride between rows (odd unused for log2); visible(i) <=
+///           v.summed_places(): codes behind it count as zero; scratch [log_product_scratch(m, k)]
 /// Requires  v.layout = value_layout(Set, ...) of values of `bits` bits, v.slope[d] = layout.shift - zero
 ///           point of column d (or the wide ones, where not log_bands_fit); Sum int32: log_product_fits;
 ///           int64: k <= 2^17
@@ -130,8 +130,7 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
       };
       if constexpr (std::same_as<Sum, std::int32_t>) {
         if (times == 0) {
-          const whole_panels first{sums, sum_stride};
-          run(first);
+          run(sum_rows{sums, sum_stride});
           continue;
         }
       }
