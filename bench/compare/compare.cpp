@@ -124,6 +124,7 @@ int main(int argc, char** argv) {
   say("timing", "median of " + std::to_string(s.rules.rounds) + " rounds of " + std::to_string(milliseconds) +
                     " ms, " + clock + " time");
   if constexpr (compare::has_openblas) say("OpenBLAS", compare::openblas_core() + " kernels");
+  if constexpr (compare::has_xnnpack) compare::xnnpack_hold(isa);
   if constexpr (compare::has_onednn) say("oneDNN", compare::onednn_isa());
   std::printf("\n");
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+/// Eigen as a contender.
 #include <Eigen/Core>
 
 #include "peers.hpp"

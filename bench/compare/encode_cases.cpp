@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+/// Floats to codes and back.
 #include <repquant/codec/uniform.hpp>
 #include <repquant/kernel/decode.hpp>
 #include <repquant/kernel/encode.hpp>

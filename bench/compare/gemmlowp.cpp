@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// gemmlowp's headers want this before the first system header.
+/// gemmlowp as a contender.
 #include "peers.hpp"
 #include <memory>
 #include <public/gemmlowp.h>

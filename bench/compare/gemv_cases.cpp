@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+/// Products of one row.
 #include "cases.hpp"
 #include "own_product.hpp"
 #include "peers.hpp"
@@ -10,7 +11,8 @@ namespace {
 namespace rq = repquant;
 
 /// One row of activations by `copies` matrices in turn, so that with enough of them none is in a cache.
-void run_case(const session& s, const std::string& name, int w_bits, const extent& e, int copies, const team& exec) {
+void run_case(const session& s, const std::string& name, int w_bits, const extent& e, int copies,
+              const team& exec) {
   bit_source bits;
   const auto weights = static_cast<std::size_t>(e.n * e.k);
   const int half = 1 << (w_bits - 1);
@@ -23,7 +25,8 @@ void run_case(const session& s, const std::string& name, int w_bits, const exten
   std::vector<own_product> own;
   std::vector<contender> peers;
   for (int i = 0; i < copies; ++i) {
-    own.emplace_back(e, x, 8, w, w_bits, exec, s.options.threads, rq::packing_goal::memory);
+    own.emplace_back(e, x, w, own_product::form{8, w_bits, rq::packing_goal::memory}, exec,
+                     s.options.threads);
     if constexpr (has_xnnpack) {
       peers.push_back(xnnpack_gemm({e, nullptr, x_signed.data(), w.data(), nullptr, nullptr,
                                     reinterpret_cast<std::int8_t*>(codes.data())},

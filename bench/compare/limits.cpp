@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
+/// What this machine can do at most.
 #include "limits.hpp"
 
+#include "limit_loop.hpp"
 #include "memory.hpp"
 #include <cstdint>
 #if defined(__x86_64__)
@@ -24,8 +26,8 @@ bool cpu_has_avx_vnni() {
 /// The loops that this CPU can run.
 std::vector<limit_loop> loops() {
   std::vector<limit_loop> all;
-  const auto take = [&all](const std::vector<limit_loop>& more) {
-    all.insert(all.end(), more.begin(), more.end());
+  const auto take = [&all](const limit_loops& more) {
+    all.insert(all.end(), more.first, more.first + more.count);
   };
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) take(avx2_loops());
@@ -40,8 +42,13 @@ std::vector<limit_loop> loops() {
 /// Reads `bytes` bytes as `Streams` streams at once.
 template<std::size_t Streams>
 void read(const std::uint64_t* data, std::size_t bytes) {
-  // eight words a step: vectors of the widest registers that the build allows
+#if defined(__AVX512F__)
   typedef std::uint64_t line __attribute__((vector_size(64)));
+#elif defined(__AVX__)
+  typedef std::uint64_t line __attribute__((vector_size(32)));
+#else
+  typedef std::uint64_t line __attribute__((vector_size(16)));
+#endif
   const std::size_t lines = bytes / sizeof(line) / Streams;
   const auto* p = reinterpret_cast<const line*>(data);
   line sums[Streams] = {};

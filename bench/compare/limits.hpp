@@ -17,18 +17,6 @@ struct machine_limit {
   double value = 0;
 };
 
-/// A loop and how many multiply-adds a call of it makes.
-struct limit_loop {
-  std::string name;
-  void (*run)();
-  double multiply_adds;
-};
-
-/// Loops of AVX2 with FMA, of AVX-VNNI, and of AVX-512; each to be run where the CPU has the instructions.
-std::vector<limit_loop> avx2_loops();
-std::vector<limit_loop> avx_vnni_loops();
-std::vector<limit_loop> avx512_loops();
-
 /// The limits of this machine on one thread: the best round of each loop, as a limit is not an average.
 std::vector<machine_limit> measure_limits(const race_rules& rules);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Compiled for AVX2 and FMA.
+/// Loops of AVX2 and FMA, and compiled for them.
 #include "register_loop.hpp"
 #include <immintrin.h>
 
@@ -43,13 +43,13 @@ struct many_products : on_integers {
   static void add(value& sum, value a, value b) { sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(a, b)); }
 };
 
+const limit_loop all[] = {loop_of<fma_f32>("f32 fma, 256 bits"), loop_of<one_product>("int16 madd, 256 bits"),
+                          loop_of<two_products>("int8 maddubs+madd, 256 bits"),
+                          loop_of<four_products>("int8 2 maddubs+madd, 256 bits"),
+                          loop_of<many_products>("int8 maddubs, 256 bits")};
+
 }  // namespace
 
-std::vector<limit_loop> avx2_loops() {
-  return {loop_of<fma_f32>("f32 fma, 256 bits"), loop_of<one_product>("int16 madd, 256 bits"),
-          loop_of<two_products>("int8 maddubs+madd, 256 bits"),
-          loop_of<four_products>("int8 2 maddubs+madd, 256 bits"),
-          loop_of<many_products>("int8 maddubs, 256 bits")};
-}
+limit_loops avx2_loops() { return {all, sizeof all / sizeof all[0]}; }
 
 }  // namespace compare

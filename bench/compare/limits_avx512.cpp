@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Compiled for AVX-512 F, BW, VL and VNNI.
+/// Loops of AVX-512 F, BW, VL and VNNI, and compiled for them.
 #include "register_loop.hpp"
 #include <immintrin.h>
 
@@ -19,10 +19,11 @@ struct dot_product {
   static void add(value& sum, value a, value b) { sum = _mm512_dpbusd_epi32(sum, a, b); }
 };
 
+const limit_loop all[] = {loop_of<fma_f32>("f32 fma, 512 bits"),
+                          loop_of<dot_product>("int8 dpbusd, 512 bits")};
+
 }  // namespace
 
-std::vector<limit_loop> avx512_loops() {
-  return {loop_of<fma_f32>("f32 fma, 512 bits"), loop_of<dot_product>("int8 dpbusd, 512 bits")};
-}
+limit_loops avx512_loops() { return {all, sizeof all / sizeof all[0]}; }
 
 }  // namespace compare

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Compiled for AVX-VNNI.
+/// Loops of AVX-VNNI, and compiled for it.
 #include "register_loop.hpp"
 #include <immintrin.h>
 
@@ -13,8 +13,10 @@ struct dot_product {
   static void add(value& sum, value a, value b) { sum = _mm256_dpbusd_avx_epi32(sum, a, b); }
 };
 
+const limit_loop all[] = {loop_of<dot_product>("int8 dpbusd, 256 bits")};
+
 }  // namespace
 
-std::vector<limit_loop> avx_vnni_loops() { return {loop_of<dot_product>("int8 dpbusd, 256 bits")}; }
+limit_loops avx_vnni_loops() { return {all, sizeof all / sizeof all[0]}; }
 
 }  // namespace compare

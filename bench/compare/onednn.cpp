@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+/// oneDNN as contenders.
 #include "memory.hpp"
 #include "peers.hpp"
 #include <memory>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+/// OpenBLAS as a contender.
 #include "peers.hpp"
 #include <cblas.h>
 

@@ -8,6 +8,7 @@
 #include "settings.hpp"
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 namespace compare {
 
@@ -52,6 +53,8 @@ contender onednn_encode(std::span<const float> x, index rows, std::span<std::uin
 /// The instruction set that oneDNN may use.
 std::string onednn_isa();
 
+/// Holds XNNPACK to sse4 or avx2, or to nothing ("native"); before its first contender.
+void xnnpack_hold(std::string_view isa);
 contender xnnpack_gemm(const code_product& p, int threads);  ///< s8 x s8 to s8, requantized by one scale
 contender xnnpack_softmax(const float_attention& a, int threads);
 contender xnnpack_encode(std::span<const float> x, index rows, std::span<std::uint8_t> out, float scale,

@@ -3,7 +3,7 @@
 /// of it is in an unnamed namespace: files that are compiled for different instruction sets share nothing.
 #pragma once
 
-#include "limits.hpp"
+#include "limit_loop.hpp"
 #include <utility>
 
 namespace compare {
@@ -31,7 +31,7 @@ void register_loop() {
   register_loop<Step>(std::make_index_sequence<12>{});
 }
 template<class Step>
-limit_loop loop_of(const char* name) {
+constexpr limit_loop loop_of(const char* name) {
   return {name, register_loop<Step>, 12.0 * limit_trips * Step::multiply_adds};
 }
 

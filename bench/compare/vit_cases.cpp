@@ -1,37 +1,18 @@
 // SPDX-License-Identifier: MIT
+/// The whole network of the main job.
+#include <repquant/block/evaluate.hpp>
+#include <repquant/block/quantized_model.hpp>
 #include <repquant/parallel/threads.hpp>
 #include <repquant/repquant.hpp>
 
 #include "cases.hpp"
-#include "support/fashion_mnist.hpp"
-#include "support/vit_model.hpp"
+#include "main_job.hpp"
 #include "team.hpp"
 
 namespace compare {
 namespace {
 
 namespace rq = repquant;
-
-/// The main job's network with its images.
-struct main_job {
-  rq::program network;
-  std::vector<rq::matrix<>> calibration;
-  std::vector<rq::matrix<>> images;
-};
-rq::result<main_job> load(index calibration, index images) {
-  const auto weights = examples::load_vit(REPQUANT_EXAMPLE_DATA "/vit_weights.safetensors");
-  if (!weights) return weights.error();
-  const auto data = examples::load_fashion_mnist(REPQUANT_EXAMPLE_DATA, images);
-  if (!data) return data.error();
-  auto network = rq::record(examples::vit_model{*weights}, weights->patch_embed.in());
-  if (!network) return network.error();
-  main_job job{std::move(*network), {}, {}};
-  for (index i = 0; i < calibration; ++i)
-    job.calibration.push_back(examples::patches_of(data->calibration.images.image(i)));
-  for (index i = 0; i < images; ++i)
-    job.images.push_back(examples::patches_of(data->evaluation.images.image(i)));
-  return job;
-}
 
 /// The first `count` images, one below the other.
 rq::matrix<> rows_of(const std::vector<rq::matrix<>>& images, index count) {
@@ -51,14 +32,15 @@ index class_of(const Row& logits) {
 
 rq::failure vit_cases(const session& s) {
   if (!s.options.wants("vit_w8a8") && !s.options.wants("vit_w4a4")) return {};
-  const auto job = load(s.options.brief ? 16 : 32, 64);
+  const auto job = load_main_job(s.options.brief ? 16 : 32, 64);
   if (!job) return job.error();
   const team exec(s.options.threads);
   for (const int bits : {8, 4}) {
     const std::string name = bits == 8 ? "vit_w8a8" : "vit_w4a4";
     if (!s.options.wants(name)) continue;
-    const auto model = rq::quantize_program(job->network, std::span<const rq::matrix<>>(job->calibration),
-                                            rq::with_bits(rq::repquant_recipe{}, bits, bits), rq::threads{});
+    const auto saved = quantize_main_job(*job, bits);
+    if (!saved) return saved.error().within(name);
+    const auto model = rq::quantized_model::load(*saved);
     if (!model) return model.error().within(name);
     for (const index batch : {index{1}, index{64}}) {
       const rq::matrix<> stacked = rows_of(job->images, batch);
@@ -78,8 +60,9 @@ rq::failure vit_cases(const session& s) {
       for (index i = 0; i < batch; ++i) {
         if (class_of(ours.row(i)) == class_of(floats[static_cast<std::size_t>(i)].row(0))) ++same;
       }
-      s.rows.add(name, "batch " + std::to_string(batch), "eigen_f32", {"images/s", static_cast<double>(batch)},
-                 times[0], times[1], {}, std::to_string(same) + " of " + std::to_string(batch) + " classes as in float");
+      s.rows.add(name, "batch " + std::to_string(batch), "eigen_f32",
+                 {"images/s", static_cast<double>(batch)}, times[0], times[1], {},
+                 std::to_string(same) + " of " + std::to_string(batch) + " classes as in float");
     }
   }
   return {};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
+/// XNNPACK as contenders.
 #include "memory.hpp"
 #include "peers.hpp"
+#include <cpuinfo.h>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -45,11 +47,23 @@ contender operation(std::string name, const char* what, int threads, Create crea
   check(initialized() ? create(&raw) : xnn_status_uninitialized, what);
   check(set_up(raw, pool(threads)), what);
   const std::shared_ptr<xnn_operator> op(raw, [](xnn_operator_t o) { xnn_delete_operator(o); });
-  return {std::move(name), [op, threads] { xnn_run_operator(op.get(), pool(threads)); },
-          "XNNPACK chooses its instruction set itself"};
+  return {std::move(name), [op, threads] { xnn_run_operator(op.get(), pool(threads)); }};
 }
 
 }  // namespace
+
+void xnnpack_hold([[maybe_unused]] std::string_view isa) {
+#if defined(__x86_64__)
+  // XNNPACK asks cpuinfo when it is initialized, and cpuinfo's answers are a variable
+  cpuinfo_initialize();
+  cpuinfo_x86_isa& has = cpuinfo_isa;
+  if (isa != "native") {
+    has.avx512f = has.avx512cd = has.avx512dq = has.avx512bw = has.avx512vl = has.avx512vnni =
+        has.avx512vbmi = false;
+  }
+  if (isa == "sse4") has.avx = has.avx2 = has.fma3 = has.f16c = false;
+#endif
+}
 
 contender xnnpack_gemm(const code_product& p, int threads) {
   const auto m = static_cast<std::size_t>(p.size.m);
