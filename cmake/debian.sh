@@ -8,7 +8,7 @@ packages="g++ cmake make python3 libeigen3-dev libxsimd-dev nlohmann-json3-dev z
 for more in "$@"; do
   case $more in
     ci) packages="$packages clang libclang-rt-dev clang-format clang-tidy git ccache g++-aarch64-linux-gnu qemu-user" ;;
-    peers) packages="$packages libdnnl-dev libgemmlowp-dev libopenblas-pthread-dev libpthreadpool-dev libxnnpack-dev" ;;
+    peers) packages="$packages libdnnl-dev libgemmlowp-dev libopenblas-pthread-dev libpthreadpool-dev libcpuinfo-dev libxnnpack-dev" ;;
     *) echo "debian.sh: there is no \"$more\", only ci and peers" >&2; exit 2 ;;
   esac
 done

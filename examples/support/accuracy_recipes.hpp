@@ -5,6 +5,7 @@
 
 #include <repquant/repquant.hpp>
 
+#include "models/vary.hpp"
 #include "oracle/repq_vit.hpp"
 #include "support/ablation.hpp"
 #include "support/accuracy_recipe.hpp"
@@ -54,50 +55,66 @@ inline double multiply_adds(const repquant::program& p, index rows) {
   return sum;
 }
 
-/// How refinement trains a model: on variations of its first calibration samples, judged by the last ones. As
-/// many steps as 2e12 multiply-adds forward are, which is minutes of two cores, but 500 to 3,000.
+/// How refinement trains a model: on its first calibration samples and on variations of them, half and half,
+/// judged by the last ones. As many steps as 1e12 multiply-adds forward are, which is minutes of two cores,
+/// but 300 to 1,500.
 inline repquant::refinement refinement_of(const model_case& m) {
   repquant::refinement o;
   o.block_steps = 0;
   o.warm_up = 0.03F;
-  o.average = 0.99F;
+  o.average = 0.95F;
   o.step_back = 1;
-  o.checks = 20;
+  o.checks = 15;
   o.held_back = 0.25F;
-  o.hidden_weight = 1;
   // long sequences hold many rows to learn from: few of them make a step
   const index length = std::max<index>(1, m.calibration.front().input.rows());
-  o.batch = std::clamp<index>(2048 / length, 4, 16);
+  o.batch = std::clamp<index>(2048 / length, 4, 32);
   const double step = static_cast<double>(o.batch) * multiply_adds(m.network, length);
-  o.end_to_end_steps = static_cast<index>(std::clamp(2e12 / step, 500.0, 3000.0));
-  if (m.output == output_kind::embedding) o.loss = repquant::refinement_loss::squared_error;
-  if (m.vary) {
-    const auto training =
-        static_cast<std::size_t>(repquant::training_samples(o, static_cast<index>(m.calibration.size())));
-    o.source = [&m, training, seed = o.seed](std::uint64_t number) {
-      auto random = repquant::splitmix64::of(seed, number);
-      model_sample s = m.vary(training, random);
-      return repquant::refinement_sample{std::move(s.input), std::move(s.rows)};
-    };
+  o.end_to_end_steps = static_cast<index>(std::clamp(1e12 / step, 300.0, 1500.0));
+  const auto training =
+      static_cast<std::size_t>(repquant::training_samples(o, static_cast<index>(m.calibration.size())));
+  o.source = [&m, training, seed = o.seed](std::uint64_t number) {
+    auto random = repquant::splitmix64::of(seed, number);
+    if (!chance(random, 0.5F)) {
+      const model_sample& s =
+          m.calibration[static_cast<std::size_t>(random.below(static_cast<index>(training)))];
+      return repquant::refinement_sample{s.input, s.rows};
+    }
+    model_sample s = m.vary(training, random);
+    return repquant::refinement_sample{std::move(s.input), std::move(s.rows)};
+  };
+  if (m.output != output_kind::embedding) return o;
+  o.loss = repquant::refinement_loss::similarity;
+  o.references.resize(static_cast<index>(m.calibration.size()), m.network.output_cols());
+  for (std::size_t i = 0; i < m.calibration.size(); ++i) {
+    const repquant::matrix<> y = repquant::evaluate(m.network, m.calibration[i].input).value();
+    o.references.row(static_cast<index>(i)) = y.row(0) * (m.similarity_scale / y.row(0).norm());
   }
   return o;
 }
 
-/// repquant_recipe, then refine() on the same calibration samples: by the divergence of the logits, or by the
-/// squared error of an embedding.
+/// `recipe`, then refine() on the same calibration samples, twice: first with the codes of weights as they
+/// are, few numbers on which much depends and little can be learnt by heart, then with all. By the divergence
+/// of the logits, or of an embedding's similarities to those of the calibration samples.
 inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& recipe,
                                                const recipe_task& task) {
   auto model = quantize_with(recipe, task);
   if (!model) return model.error();
+  const repquant::program network = repquant::select_early(task.model.network);
   const std::vector<repquant::matrix<>> samples = calibration_inputs(task.model);
   std::vector<std::vector<index>> rows;
   for (const model_sample& s : task.model.calibration) rows.push_back(s.rows);
-  return integer_result(repquant::refine(repquant::select_early(task.model.network), *model, samples, rows,
-                                         refinement_of(task.model), task.exec,
-                                         [&](const repquant::refinement_status& s) {
-                                           return !task.progress || task.progress(s.done, s.steps);
-                                         }),
-                        samples.size());
+  repquant::refinement options = refinement_of(task.model);
+  for (const float weight_rate : {0.0F, options.weight_rate}) {
+    options.weight_rate = weight_rate;
+    model = repquant::refine(network, *model, samples, rows, options, task.exec,
+                             [&](const repquant::refinement_status& s) {
+                               return !task.progress || task.progress(s.done, s.steps);
+                             });
+    if (!model) return model.error();
+    ++options.seed;
+  }
+  return integer_result(std::move(model), samples.size());
 }
 
 /// The published RepQ-ViT on 32 samples, as its authors calibrate it.

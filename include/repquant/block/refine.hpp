@@ -18,7 +18,10 @@ namespace detail {
 
 /// Errors  of refine(), but those of its settings
 inline failure check_refinement(const program& p, const quantized_model& m, std::span<const matrix<>> samples,
-                                std::span<const std::vector<index>> rows) {
+                                std::span<const std::vector<index>> rows, const refinement& o) {
+  const bool compared = o.loss == refinement_loss::similarity;
+  if (compared && (o.references.rows() < 1 || o.references.cols() != p.output_cols()))
+    return {errc::shape_mismatch, "refine: references", o.references.cols(), p.output_cols()};
   if (samples.empty()) return {errc::empty, "refine: samples", 0, 1};
   if (!rows.empty() && rows.size() != samples.size()) {
     return {errc::shape_mismatch, "refine: rows", static_cast<std::int64_t>(rows.size()),
@@ -68,7 +71,7 @@ result<quantized_model> refine(const program& p, const quantized_model& model,
   if (failure f = make_flow(p, model.view(), flow)) return f;
   refine_parameters parameters;
   if (failure f = read_parameters(model.view(), flow, options, parameters)) return f;
-  refine_targets targets(p, flow, options.loss);
+  refine_targets targets(p, flow, options);
   targets.find(samples, exec);
   const refine_phases phases{flow, targets, samples, rows, options};
   refine_trainer<E> trainer(model.view(), flow, parameters, options, static_cast<index>(samples.size()),
@@ -130,7 +133,7 @@ result<quantized_model> refine(const program& p, const quantized_model& model,
                                const refinement& options, const E& exec = {},
                                const refine_progress& progress = {}) {
   if (failure f = check(options)) return f;
-  if (failure f = detail::check_refinement(p, model, samples, rows)) return f;
+  if (failure f = detail::check_refinement(p, model, samples, rows, options)) return f;
   return detail::refine(p, model, samples, rows, options, exec, progress);
 }
 

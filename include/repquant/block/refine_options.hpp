@@ -17,6 +17,8 @@ namespace repquant {
 enum class refinement_loss : std::uint8_t {
   divergence,     ///< mean over rows of KL(softmax(float result) || softmax(quantized result)), in nats
   squared_error,  ///< mean squared error of the result over the mean square of the float result
+  similarity,     ///< the divergence of references y / |y|, y a row of the result: of embeddings, whose
+                  ///< direction counts
 };
 
 /// An input to learn from.
@@ -36,11 +38,12 @@ struct refinement {
   index batch = 16;              ///< samples in a step
   index at_once = 4;             ///< samples held in memory at a time: more memory, the same result
 
-  // How far a parameter wanders in a phase whose gradients are nothing but noise: a step of Adam changes it
-  // by at most its rate / sqrt(steps), so that one whose gradients agree goes sqrt(steps) times as far. A
-  // weight that wanders by half a code flips for no reason, and undoes what the reconstruction had made of
-  // it: its rate stays well below that, and more steps tell more of the noise from the rest. Within a phase
-  // the steps fall to 0 as a cosine. The rates of the whole model are these times end_to_end_rate.
+  // How far a parameter wanders in a phase whose gradients are nothing but noise, over the root of the loss
+  // that the phase starts with: a step of Adam changes it by at most rate sqrt(loss / steps), so that one
+  // whose gradients agree goes sqrt(steps) times as far. What wanders adds an error of about its square,
+  // which may be as large as the error that is there, but not larger; and a weight that wanders by half a
+  // code flips for no reason. More steps tell more of the noise from the rest. Within a phase the steps fall
+  // to 0 as a cosine.
   float weight_rate = 0.15F;  ///< in steps between neighbouring codes
   float scale_rate = 5e-3F;   ///< in logarithms of scales, multipliers and score factors
   float zero_rate = 0.1F;     ///< in codes
@@ -49,6 +52,7 @@ struct refinement {
   float warm_up = 0;          ///< share of a phase's steps in which the rates rise from 0
 
   refinement_loss loss = refinement_loss::divergence;
+  matrix<> references;  ///< for refinement_loss::similarity, [any x output_cols]
   /// End to end, to train on: how much the relative squared error at the ends of the blocks counts, their
   /// mean, beside the loss of the result. It speaks of every token and every channel, where a result may be a
   /// few numbers.

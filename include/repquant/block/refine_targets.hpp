@@ -8,8 +8,11 @@
 #include <repquant/parallel/concept.hpp>
 #include <repquant/train/elementwise.hpp>
 #include <repquant/train/losses.hpp>
+#include <repquant/train/norms.hpp>
+#include <repquant/train/products.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 namespace repquant::detail {
@@ -17,8 +20,11 @@ namespace repquant::detail {
 /// The float program's values at the end of each range of a flow.
 class refine_targets {
  public:
-  refine_targets(const program& p, const refine_flow& f, refinement_loss loss)
-      : program_(p), flow_(f), loss_(loss) {}
+  refine_targets(const program& p, const refine_flow& f, const refinement& o)
+      : program_(p),
+        flow_(f),
+        options_(o),
+        unit_(matrix<>::Constant(1, p.output_cols(), 1 / std::sqrt(static_cast<float>(p.output_cols())))) {}
 
   /// Those of one sample, in the order of the ranges.
   [[nodiscard]] std::vector<matrix<>> of(const matrix<>& sample) const {
@@ -60,7 +66,15 @@ class refine_targets {
 
   /// The loss of a result of which `rows` count.
   node result_loss(tape& t, node y, const matrix<>& want, std::span<const index> rows) const {
-    if (loss_ == refinement_loss::divergence) return differentiable::kl_divergence(t, y, want, rows);
+    switch (options_.loss) {
+      case refinement_loss::divergence:
+        return differentiable::kl_divergence(t, y, want, rows);
+      case refinement_loss::similarity:
+        return differentiable::kl_divergence(t, similarities(t, y),
+                                             t.value(similarities(t, t.constant(want))), rows);
+      case refinement_loss::squared_error:
+        break;
+    }
     return squared_loss(t, y, want, flow_.ranges.size() - 1);
   }
   /// The squared error at the end of a range, over the mean square of what should be there.
@@ -69,9 +83,17 @@ class refine_targets {
   }
 
  private:
+  /// references y / |y| of each row y.
+  node similarities(tape& t, node y) const {
+    constexpr float tiny = 1e-30F;  // a row of zeros has no direction
+    const node direction = differentiable::rms_norm(t, y, t.constant(unit_), tiny);
+    return differentiable::linear(t, direction, t.constant(options_.references));
+  }
+
   const program& program_;
   const refine_flow& flow_;
-  refinement_loss loss_;
+  const refinement& options_;
+  matrix<> unit_;  ///< what makes the root mean square of a row its length
   std::vector<std::vector<matrix<>>> of_sample_;
   std::vector<float> sizes_;  ///< mean square of each range's targets
 };

@@ -96,6 +96,8 @@ class refine_trainer {
     refine_judgement j{loss(p, judging_), 0, 0, 0};
     const double others = loss(p, training_);
     j.best = j.now = j.start;
+    const auto walk =
+        static_cast<float>(std::sqrt(j.start / static_cast<double>(std::max<index>(1, p.steps))));
     keep();
     for (int k : changed) parameters_[k].past = {};
     std::vector<matrix<>> mean = best;
@@ -111,9 +113,8 @@ class refine_trainer {
     for (index step = 0; step < p.steps; ++step) {
       trained += gradients(p, p.endless ? endless_batch(step) : next_batch(order));
       const float warm = options_.warm_up * static_cast<float>(p.steps);
-      const float rate = slower * p.rate * cosine_schedule(step, p.steps) *
-                         std::min(1.0F, static_cast<float>(step + 1) / std::max(1.0F, warm)) /
-                         std::sqrt(static_cast<float>(p.steps));
+      const float rate = slower * p.rate * walk * cosine_schedule(step, p.steps) *
+                         std::min(1.0F, static_cast<float>(step + 1) / std::max(1.0F, warm));
       exec_(static_cast<index>(changed.size()),
             [&](index k) { move(parameters_[changed[static_cast<std::size_t>(k)]], rate); });
       // early steps average over what there is, so that the start is soon forgotten

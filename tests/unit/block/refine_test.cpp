@@ -51,6 +51,20 @@ bool same_bytes(const rq::quantized_model& a, const rq::quantized_model& b) {
   return std::equal(a.bytes().begin(), a.bytes().end(), b.bytes().begin(), b.bytes().end());
 }
 
+/// A model as refine() sees it.
+struct opened {
+  rq::detail::refine_flow flow;
+  rq::detail::refine_parameters parameters;
+
+  opened(const rq::program& p, const rq::quantized_model& m, const rq::refinement& o = {}) {
+    REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
+    REQUIRE_FALSE(rq::detail::read_parameters(m.view(), flow, o, parameters));
+  }
+  rq::quantized_model written(const rq::quantized_model& m) const {
+    return rq::quantized_model::load(rq::detail::write_model(m.view(), flow, parameters)).value();
+  }
+};
+
 rq::program program_of(const std::string& name) {
   if (name == "decoder") return networks::decoder_program();
   if (name == "post-norm") return networks::post_norm();
@@ -67,12 +81,10 @@ TEST_CASE("refine: parameters are written back as the model they were read from"
   const rq::program p = program_of(name);
   const samples x = networks::random_samples(4, 7, 16, 5);
   const rq::quantized_model m = networks::quantize(p, x, recipe, 4, 4).value();
-  rq::detail::refine_flow flow;
-  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
-  rq::detail::refine_parameters parameters;
-  REQUIRE_FALSE(rq::detail::read_parameters(m.view(), flow, {}, parameters));
-  const rq::quantized_model again =
-      rq::quantized_model::load(rq::detail::write_model(m.view(), flow, parameters)).value();
+  opened now(p, m);
+  const rq::detail::refine_flow& flow = now.flow;
+  rq::detail::refine_parameters& parameters = now.parameters;
+  const rq::quantized_model again = now.written(m);
   REQUIRE(again.view().instructions().size() == m.view().instructions().size());
   for (const rq::matrix<>& s : x) CHECK(again.run(s).value() == m.run(s).value());
   // and the tape computes what the integers do, up to codes at a tie
@@ -99,10 +111,9 @@ TEST_CASE("refine: scales that grow leave the meaning of a model as it is", "[bl
   const rq::program p = program_of(name);
   const samples x = networks::random_samples(4, 7, 16, 5);
   const rq::quantized_model m = networks::quantize(p, x, "naive", 8, 8).value();
-  rq::detail::refine_flow flow;
-  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
-  rq::detail::refine_parameters parameters;
-  REQUIRE_FALSE(rq::detail::read_parameters(m.view(), flow, {}, parameters));
+  opened now(p, m);
+  const rq::detail::refine_flow& flow = now.flow;
+  rq::detail::refine_parameters& parameters = now.parameters;
   int moved = 0;
   for (std::size_t i = 0; i < flow.code.size(); ++i) {
     if (flow.code[i].kind != rq::opcode::encode) continue;
@@ -112,8 +123,7 @@ TEST_CASE("refine: scales that grow leave the meaning of a model as it is", "[bl
     ++moved;
   }
   CHECK(moved >= 6);
-  const rq::quantized_model grown =
-      rq::quantized_model::load(rq::detail::write_model(m.view(), flow, parameters)).value();
+  const rq::quantized_model grown = now.written(m);
   samples before;
   samples after;
   samples real;
@@ -133,10 +143,9 @@ TEST_CASE("refine: zero points that move leave the meaning of a model as it is",
   const rq::program p = program_of(name);
   const samples x = networks::random_samples(4, 7, 16, 5);
   const rq::quantized_model m = networks::quantize(p, x, "repquant", 8, 8).value();
-  rq::detail::refine_flow flow;
-  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
-  rq::detail::refine_parameters parameters;
-  REQUIRE_FALSE(rq::detail::read_parameters(m.view(), flow, {}, parameters));
+  opened now(p, m);
+  const rq::detail::refine_flow& flow = now.flow;
+  rq::detail::refine_parameters& parameters = now.parameters;
   int counted = 0;
   for (std::size_t i = 0; i < flow.code.size(); ++i) {
     if (flow.code[i].kind != rq::opcode::encode) continue;
@@ -145,8 +154,7 @@ TEST_CASE("refine: zero points that move leave the meaning of a model as it is",
     counted += parameters.units[i].counted ? 1 : 0;
   }
   CHECK(counted >= 1);
-  const rq::quantized_model moved =
-      rq::quantized_model::load(rq::detail::write_model(m.view(), flow, parameters)).value();
+  const rq::quantized_model moved = now.written(m);
   samples before;
   samples after;
   for (const rq::matrix<>& s : x) {
@@ -162,10 +170,9 @@ TEST_CASE("refine: gradients of parameters are those of the loss", "[block][refi
   const rq::program p = networks::encoder_program();
   const samples x = networks::random_samples(4, 7, 16, 5);
   const rq::quantized_model m = networks::quantize(p, x, "naive", 6, 6).value();
-  rq::detail::refine_flow flow;
-  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
-  rq::detail::refine_parameters parameters;
-  REQUIRE_FALSE(rq::detail::read_parameters(m.view(), flow, {}, parameters));
+  opened now(p, m);
+  const rq::detail::refine_flow& flow = now.flow;
+  rq::detail::refine_parameters& parameters = now.parameters;
   std::vector<rq::detail::refine_leaf_set> leaves(flow.code.size());
   const rq::detail::refine_forward forward{
       m.view(), flow, parameters, leaves, std::vector<bool>(flow.code.size(), true), 0};
@@ -245,24 +252,31 @@ TEST_CASE("refine: samples from a source, any number of threads, never worse", "
   o.end_to_end_steps = 20;
   o.step_back = 1;
   o.hidden_weight = 0.5F;
-  o.weight_rate = 0.5F;
+  o.weight_rate = 1;
   o.held_back = 0;  // eight samples teach nothing general: what they teach about themselves is enough
-  const rq::quantized_model fixed = refine(p, m, x, o).value();
-  o.source = [&x](std::uint64_t number) {
+  const rq::refinement_source noisy = [&x](std::uint64_t number) {
     rq::splitmix64 random = rq::splitmix64::of(3, number);
     rq::refinement_sample s{x[static_cast<std::size_t>(random.below(8))], {}};
     for (rq::index k = 0; k < s.input.size(); ++k) s.input.data()[k] += 0.2F * (random.unit() - 0.5F);
     s.rows = {random.below(7)};
     return s;
   };
-  const rq::quantized_model one = refine(p, m, x, o).value();
-  CHECK(same_bytes(one, refine(p, m, x, o, {.count = 3}).value()));
-  o.at_once = 5;
-  CHECK(same_bytes(one, refine(p, m, x, o).value()));
-  CHECK_FALSE(same_bytes(one, fixed));
-  for (const rq::quantized_model* q : {&one, &fixed}) {
-    CHECK(divergence(p, *q, x) <= divergence(p, m, x) * (1 + 1e-6));
+  bool different = false;
+  for (const float rate : {0.1F, 0.5F, 2.0F}) {
+    o.end_to_end_rate = rate;
+    o.source = {};
+    const rq::quantized_model fixed = refine(p, m, x, o).value();
+    o.source = noisy;
+    const rq::quantized_model one = refine(p, m, x, o).value();
+    CHECK(same_bytes(one, refine(p, m, x, o, {.count = 3}).value()));
+    rq::refinement more = o;
+    more.at_once = 5;
+    CHECK(same_bytes(one, refine(p, m, x, more).value()));
+    different = different || !same_bytes(one, fixed);
+    for (const rq::quantized_model* q : {&one, &fixed})
+      CHECK(divergence(p, *q, x) <= divergence(p, m, x) * (1 + 1e-6));
   }
+  CHECK(different);
   // every number once, and no other: batches of 3 in 20 steps
   std::vector<std::atomic<int>> asked(60);
   o.source = [&](std::uint64_t number) {
@@ -334,13 +348,12 @@ TEST_CASE("refine: a weight that two calls share stays one", "[block][refine]") 
   rq::refinement o = short_settings();
   o.block_steps = 0;  // they leave alone what other blocks use, too
   o.end_to_end_steps = 60;
-  o.weight_rate = 0.4F;
-  o.scale_rate = 8e-3F;
+  o.weight_rate = 1;
+  o.scale_rate = 0.01F;
   o.held_back = 0;  // eight samples teach nothing general: what they teach about themselves is enough
   o.batch = 8;
   o.checks = 10;
   o.loss = rq::refinement_loss::squared_error;
-  const rq::quantized_model r = refine(p, m, x, o).value();
   const auto weights_of = [](const rq::quantized_model& q) {
     std::vector<std::uint64_t> offsets;
     for (const rq::instruction& s : q.view().instructions()) {
@@ -348,14 +361,20 @@ TEST_CASE("refine: a weight that two calls share stays one", "[block][refine]") 
     }
     return offsets;
   };
-  const std::vector<std::uint64_t> w = weights_of(r);
-  REQUIRE(w.size() == 12);
   REQUIRE(weights_of(m)[0] == weights_of(m)[6]);  // or this test shows nothing
-  for (std::size_t k = 0; k < 6; ++k) CHECK(w[k] == w[k + 6]);
   const auto codes = [](const rq::quantized_model& q, std::uint64_t at) {
     return rq::matrix<>(rq::detail::read_matrix<std::uint8_t>(q.view(), at, 16, 16));
   };
-  CHECK(codes(r, w[0]) != codes(m, weights_of(m)[0]));
+  bool moved = false;
+  for (const float rate : {0.25F, 1.0F, 4.0F}) {
+    o.end_to_end_rate = rate;
+    const rq::quantized_model r = refine(p, m, x, o).value();
+    const std::vector<std::uint64_t> w = weights_of(r);
+    REQUIRE(w.size() == 12);
+    for (std::size_t k = 0; k < 6; ++k) CHECK(w[k] == w[k + 6]);
+    moved = moved || codes(r, w[0]) != codes(m, weights_of(m)[0]);
+  }
+  CHECK(moved);
 }
 
 TEST_CASE("refine: a model that training makes worse comes back as it was", "[block][refine]") {
@@ -363,8 +382,8 @@ TEST_CASE("refine: a model that training makes worse comes back as it was", "[bl
   const samples x = networks::random_samples(8, 7, 16, 5);
   const rq::quantized_model m = networks::quantize(p, x, "repquant", 8, 8).value();
   rq::refinement o = short_settings();
-  o.weight_rate = 50;
-  o.scale_rate = 2;
+  o.weight_rate = 5e4F;
+  o.scale_rate = 2e3F;
   const rq::quantized_model same = refine(p, m, x, o).value();
   CHECK(same_bytes(same, m));
 }
@@ -397,14 +416,43 @@ TEST_CASE("refine: rows that count, squared error, and weights between codes", "
                       networks::random_matrix(s.cols, s.inner, 1, 7));
   }
   o.weights = between;
-  rq::detail::refine_flow flow;
-  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
-  rq::detail::refine_parameters parameters;
-  REQUIRE_FALSE(rq::detail::read_parameters(m.view(), flow, o, parameters));
-  const rq::quantized_model start =
-      rq::quantized_model::load(rq::detail::write_model(m.view(), flow, parameters)).value();
+  const rq::quantized_model start = opened(p, m, o).written(m);
   CHECK(start.run(x[0]).value() == m.run(x[0]).value());
   CHECK_FALSE(same_bytes(refine(p, m, x, o).value(), squared));
+}
+
+TEST_CASE("refine: embeddings are compared by their similarities to others", "[block][refine]") {
+  const rq::program p = networks::encoder_program();
+  const samples x = networks::random_samples(4, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, "naive", 4, 4).value();
+  rq::detail::refine_flow flow;
+  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
+  rq::refinement o;
+  o.loss = rq::refinement_loss::similarity;
+  o.references = networks::random_matrix(5, 16, 3, 8);
+  const rq::detail::refine_targets targets(p, flow, o);
+  const rq::matrix<> want = networks::random_matrix(7, 16, 1, 1);
+  const rq::matrix<> have = networks::random_matrix(7, 16, 1, 2);
+  const std::vector<rq::index> rows{2, 5};
+  double expected = 0;
+  for (const rq::index i : rows) {
+    const auto logits = [&](const rq::matrix<>& y) -> Eigen::ArrayXd {
+      const Eigen::VectorXd v = y.row(i).cast<double>().transpose();
+      return (o.references.cast<double>() * (v / v.norm())).array();
+    };
+    const Eigen::ArrayXd a = logits(want).exp() / logits(want).exp().sum();
+    const Eigen::ArrayXd b = logits(have).exp() / logits(have).exp().sum();
+    expected += (a * (a / b).log()).sum() / 2;
+  }
+  rq::tape t;
+  const auto loss = [&](const rq::matrix<>& y) {
+    return static_cast<double>(t.value(targets.result_loss(t, t.constant(y), want, rows))(0, 0));
+  };
+  CHECK(expected > 0.01);
+  CHECK(loss(have) == Approx(expected).epsilon(1e-4));
+  const rq::matrix<> longer = 3 * have;
+  CHECK(loss(longer) == Approx(expected).epsilon(1e-4));
+  CHECK(loss(want) == Approx(0).margin(1e-5));
 }
 
 TEST_CASE("refine: what is wrong is named", "[block][refine]") {
@@ -430,6 +478,9 @@ TEST_CASE("refine: what is wrong is named", "[block][refine]") {
   wrong = o;
   wrong.warm_up = 1;
   CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
+  wrong = o;
+  wrong.loss = rq::refinement_loss::similarity;
+  CHECK(refine(p, m, x, wrong).error().code == rq::errc::shape_mismatch);
   wrong = o;
   wrong.step_back = 0;
   CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
