@@ -152,7 +152,7 @@ TEST_CASE("channel scales of given ratios share one factor, chosen by their erro
   }
   rq::column<double> ratios(16);
   for (rq::index c = 0; c < 16; ++c) ratios(c) = c % 2 == 0 ? 1.5 : 1 / 1.5;
-  const auto chosen = q.with_ratios(0, four_bits, asked, ratios);
+  const auto chosen = rq::detail::with_ratios(q, 0, four_bits, asked, ratios);
   REQUIRE(chosen.params.size() == 16);
   CHECK(chosen.unit > 0);
   double importance[16] = {};
