@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// What quantize_block does to channel-wise parameters before it encodes with them.
+#include <repquant/block/encode_inputs.hpp>
 #include <repquant/block/quantize_attention.hpp>
 #include <repquant/parallel/inline_executor.hpp>
 
