@@ -2,9 +2,12 @@
 /// Door 3, blocks: a recipe for whole transformer blocks and models.
 #pragma once
 
+#include <repquant/block/attention_parameters.hpp>
 #include <repquant/block/balance_attention.hpp>
 #include <repquant/block/calibration_stream.hpp>
+#include <repquant/block/common_ratios.hpp>
 #include <repquant/block/concept.hpp>
+#include <repquant/block/encode_inputs.hpp>
 #include <repquant/block/evaluate.hpp>
 #include <repquant/block/gated.hpp>
 #include <repquant/block/layer_evidence.hpp>
@@ -29,6 +32,7 @@
 #include <repquant/block/refine_parameters.hpp>
 #include <repquant/block/refine_trainer.hpp>
 #include <repquant/block/refine_writer.hpp>
+#include <repquant/block/score_ranges.hpp>
 #include <repquant/block/select_early.hpp>
 #include <repquant/block/shared_weights.hpp>
 #include <repquant/block/trace.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// quantization: the state that the steps of quantize_block share, and what more than one of them does.
-/// Length: one state; what is left out of it would be passed around.
+/// Length: one state, and each of its members is read by several steps.
 #pragma once
 
 #include <repquant/block/calibration_stream.hpp>
@@ -10,7 +10,7 @@
 #include <repquant/block/select_early.hpp>
 #include <repquant/block/shared_weights.hpp>
 #include <repquant/calibrate/calibrator.hpp>
-#include <repquant/reparam/fused_norm.hpp>
+#include <repquant/reparam/widened.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -19,16 +19,6 @@
 #include <vector>
 
 namespace repquant::detail {
-
-/// Parameters whose scale is `scale`, about the middle of the range that `own` covers.
-inline affine widened(const uniform& codec, const affine& own, double scale) {
-  const double half = (codec.levels() - 1) / 2.0;
-  const double middle = (half - own.zero_point) * static_cast<double>(own.scale);
-  const double zero = std::nearbyint(half - middle / scale);
-  return {static_cast<float>(scale),
-          static_cast<std::int32_t>(std::clamp(zero, -static_cast<double>(uniform::largest_zero_point),
-                                               static_cast<double>(uniform::largest_zero_point)))};
-}
 
 /// A value as products see it: codes in a register. What a linear layer reads is always layer-wise
 /// (`params`), because its weights took the difference.
@@ -174,117 +164,6 @@ struct quantization {
         }
       }
     });
-  }
-
-  /// Calibrates and encodes value v under one parameter set.
-  failure encode_layer_wise(int v, const std::string& path, site_role role, int bits, coded_value& to) {
-    to.bits = bits_of(path, bits);
-    const auto q = calibrate(v, path, activation_codec(to.bits), per_tensor{}, recipe.activation_range);
-    if (!q) return q.error();
-    to.params = q->params().front();
-    return encode(v, path, role, to, q->params());
-  }
-
-  /// Calibrates and encodes value v channel by channel; the linear layers that read it take the scales.
-  template<class Observer>
-  failure encode_channel_wise(int v, const std::string& path, site_role role, int bits, coded_value& to,
-                              const Observer& observer) {
-    to.bits = bits_of(path, bits);
-    const uniform codec = activation_codec(to.bits);
-    const auto found = calibrate(v, path, codec, per_col{}, observer);
-    if (!found) return found.error();
-    const channel_parameters channels = common_channels(v, codec, found->params());
-    const auto layer = fuse_norm(codec, channels.params, consumers(v), channels.unit);
-    if (!layer) return layer.error().within(path);
-    to.params = *layer;
-    return encode(v, path, role, to, channels.params);
-  }
-
-  /// Where linear layers read value v, encodes it for them.
-  failure encode_for_readers(int v) {
-    const std::vector<const step*> readers = linear_readers(v);
-    if (readers.empty()) return {};
-    const std::string path = v == 0 ? "input" : readers.front()->path + ".in";
-    const int bits = v == 0 ? recipe.input_bits : recipe.activation.bits;
-    const site_role role = v == 0 ? site_role::model_input : site_role::linear_input;
-    if (!recipe.channel_wise_inputs) return encode_layer_wise(v, path, role, bits, input(v));
-    return encode_channel_wise(v, path, role, bits, input(v), recipe.activation_range);
-  }
-
-  /// Channel-wise parameters, and the layer-wise scale that they are folded to (0: the fold's own choice).
-  struct channel_parameters {
-    std::vector<affine> params;
-    double unit = 0;
-  };
-
-  /// Channel-wise parameters as given, unless the layers that read the value are called several times: then
-  /// those whose ratios are the ones that the shared weights hold, times one factor per call.
-  [[nodiscard]] channel_parameters common_channels(int v, const uniform& codec,
-                                                   std::span<const affine> channels) {
-    channel_parameters own{{channels.begin(), channels.end()}, 0};
-    const int group = shared.group_of(*linear_readers(v).front());
-    if (group < 0) return own;
-    seen.add_channels(group, channels);
-    const column<double>* ratios = shared.ratios(group);
-    if (ratios == nullptr) return own;
-    return with_ratios(v, codec, channels, *ratios);
-  }
-
-  /// Scales factor * ratio, each channel's range about the middle of its own. Of twelve factors from 0.7
-  /// times the geometric mean to the largest that a channel asks for, the one with the least squared error,
-  /// channels weighted by what the readers make of them.
-  [[nodiscard]] channel_parameters with_ratios(int v, const uniform& codec, std::span<const affine> channels,
-                                               const column<double>& ratios) {
-    const auto n = static_cast<index>(channels.size());
-    column<double> importance = column<double>::Zero(n);
-    for (const linear* l : consumers(v)) {
-      importance += l->weight.template cast<double>().colwise().squaredNorm().transpose();
-    }
-    double mean = 0;
-    double largest = 0;
-    for (index d = 0; d < n; ++d) {
-      const double asked = static_cast<double>(channels[static_cast<std::size_t>(d)].scale) / ratios(d);
-      mean += std::log(asked) / static_cast<double>(n);
-      largest = std::fmax(largest, asked);
-    }
-    const double least = 0.7 * std::exp(mean);
-    constexpr int candidates = 12;
-    channel_parameters best;
-    double best_error = 0;
-    for (int c = 0; c < candidates; ++c) {
-      const double factor = least * std::pow(std::fmax(largest / least, 1.0), c / (candidates - 1.0));
-      channel_parameters p{{}, factor};
-      for (index d = 0; d < n; ++d) {
-        p.params.push_back(widened(codec, channels[static_cast<std::size_t>(d)], factor * ratios(d)));
-      }
-      const double e = encoding_error(v, codec, p.params, importance);
-      if (c > 0 && !(e < best_error)) continue;
-      best_error = e;
-      best = std::move(p);
-    }
-    return best;
-  }
-
-  /// Sum over samples, tokens and channels of importance (x - decode(encode(x)))^2.
-  [[nodiscard]] double encoding_error(int v, const uniform& codec, std::span<const affine> params,
-                                      const column<double>& importance) const {
-    std::vector<double> errors(static_cast<std::size_t>(stream.samples()));
-    stream.executor()(stream.samples(), [&](index i) {
-      const matrix<>& x = stream.reals(i, v);
-      double sum = 0;
-      for (index t = 0; t < x.rows(); ++t) {
-        const double weight = weight_of(v, t, x.rows());
-        for (index d = 0; d < x.cols(); ++d) {
-          const affine& p = params[static_cast<std::size_t>(d)];
-          const double e = static_cast<double>(codec.decode(codec.encode(x(t, d), p), p) - x(t, d));
-          sum += weight * importance(d) * e * e;
-        }
-      }
-      errors[static_cast<std::size_t>(i)] = sum;
-    });
-    double total = 0;
-    for (double e : errors) total += e;
-    return total;
   }
 
   /// Signal and noise of the quantized stream at value v, against the float stream.

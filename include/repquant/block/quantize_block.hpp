@@ -9,6 +9,7 @@
 
 #include <repquant/block/balance_attention.hpp>
 #include <repquant/block/concept.hpp>
+#include <repquant/block/encode_inputs.hpp>
 #include <repquant/block/quantize_attention.hpp>
 #include <repquant/block/quantize_linear.hpp>
 #include <repquant/block/quantize_norm.hpp>
@@ -101,7 +102,7 @@ failure quantize_step(quantization<Recipe, E>& q, const step& s) {
   } else {
     f = q.stream.run(float_instruction(q, s));
   }
-  return f ? f : q.encode_for_readers(s.out);
+  return f ? f : encode_for_readers(q, s.out);
 }
 
 /// One walk over the program.
@@ -109,7 +110,7 @@ template<class Recipe, Executor E, class Progress>
 failure quantize_steps(quantization<Recipe, E>& q, std::span<const matrix<>> samples,
                        const Progress& progress) {
   if (failure f = q.stream.start(samples)) return f;
-  if (failure f = q.encode_for_readers(0)) return f;
+  if (failure f = encode_for_readers(q, 0)) return f;
   const auto steps = static_cast<index>(q.original.steps.size());
   for (index i = 0; i < steps; ++i) {
     const auto at = static_cast<std::size_t>(i);
@@ -151,10 +152,16 @@ result<quantized_model> quantize_program(const program& p, std::span<const matri
     const auto report = [&](index done, index steps) {
       return !progress || progress(pass * steps + done, passes * steps);
     };
-    if (failure f = detail::quantize_steps(q, samples, report)) return f;
+    // ratios of channels are settled by a quarter of the samples
+    std::vector<matrix<>> part;
+    if (pass + 2 < passes) {
+      const std::size_t stride = samples.size() > 32 ? 4 : 1;
+      for (std::size_t i = 0; i < samples.size(); i += stride) part.push_back(samples[i]);
+    }
+    if (failure f = detail::quantize_steps(q, part.empty() ? samples : part, report)) return f;
     if (pass + 1 == passes) return quantized_model::load(q.stream.finish(), std::move(q.report));
     if (pass == 0) {
-      shared.settle_ratios(q.seen);
+      shared.settle_ratios(q.seen, recipe.ratio_rounds);
     } else {
       shared.settle_evidence(std::move(q.seen));
     }

@@ -4,7 +4,7 @@
 /// alone.
 #pragma once
 
-#include <repquant/block/quantization.hpp>
+#include <repquant/block/encode_inputs.hpp>
 #include <repquant/reparam/equivalence.hpp>
 #include <repquant/reparam/fold_layer_norm.hpp>
 #include <repquant/reparam/fused_norm.hpp>
@@ -65,7 +65,7 @@ failure quantize_norm(quantization<Recipe, E>& q, const step& s) {
   const std::vector<const step*> readers = q.linear_readers(s.out);
   if (readers.empty() || !q.recipe.channel_wise_norm) {
     if (failure f = q.stream.run(norm_instruction(q, s))) return f;
-    return q.encode_for_readers(s.out);
+    return encode_for_readers(q, s.out);
   }
   const std::string path = s.path + ".out";
   auto* norm = std::get_if<layer_norm>(&q.folded.norms[static_cast<std::size_t>(s.layer)]);
@@ -75,8 +75,8 @@ failure quantize_norm(quantization<Recipe, E>& q, const step& s) {
   coded_value& site = q.input(s.out);
   if (norm == nullptr || !only_linear_readers || !called_once) {
     if (failure f = q.stream.run(norm_instruction(q, s))) return f;
-    return q.encode_channel_wise(s.out, path, site_role::norm_output, q.recipe.activation.bits, site,
-                                 q.recipe.norm_range);
+    return encode_channel_wise(q, s.out, path, site_role::norm_output, q.recipe.activation.bits, site,
+                               q.recipe.norm_range);
   }
   site.bits = q.bits_of(path, q.recipe.activation.bits);
   const uniform codec = q.activation_codec(site.bits);

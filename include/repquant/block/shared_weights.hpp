@@ -3,11 +3,11 @@
 /// codes. What the calls must agree on is gathered from one pass of quantize_block and given to the next.
 #pragma once
 
+#include <repquant/block/common_ratios.hpp>
 #include <repquant/block/layer_evidence.hpp>
 #include <repquant/block/program.hpp>
 #include <repquant/matrix/quantize.hpp>
 
-#include <cmath>
 #include <map>
 #include <optional>
 #include <span>
@@ -18,21 +18,9 @@ namespace repquant {
 
 /// What a pass over a program has seen of its shared weights, by group.
 struct shared_evidence {
-  std::map<int, column<double>> log_scales;  ///< of the input channels, summed over the calls
-  std::map<int, index> calls;                ///< how many calls that were
-  std::map<int, layer_evidence> layers;      ///< all calls together
+  std::map<int, std::vector<channel_costs>> channels;  ///< of the calls' inputs
+  std::map<int, layer_evidence> layers;                ///< all calls together
 
-  void add_channels(int group, std::span<const affine> channels) {
-    const auto n = static_cast<index>(channels.size());
-    column<double>& sum = log_scales.try_emplace(group, column<double>::Zero(n)).first->second;
-    double mean = 0;
-    for (const affine& p : channels) mean += std::log(static_cast<double>(p.scale));
-    mean /= static_cast<double>(n);
-    for (index d = 0; d < n; ++d) {
-      sum(d) += std::log(static_cast<double>(channels[static_cast<std::size_t>(d)].scale)) - mean;
-    }
-    ++calls[group];
-  }
   void add_layer(int group, const layer_evidence& e) {
     const auto [entry, added] = layers.try_emplace(group, e);
     if (!added) entry->second.add(e);
@@ -74,11 +62,9 @@ class shared_weights {
     return it == evidence_.end() ? nullptr : &it->second;
   }
 
-  /// After the first pass: the ratios are the geometric means over the calls.
-  void settle_ratios(const shared_evidence& seen) {
-    for (const auto& [group, sum] : seen.log_scales) {
-      ratios_[group] = (sum / static_cast<double>(seen.calls.at(group))).array().exp().matrix();
-    }
+  /// After the first pass: the ratios on which the calls agree (common_ratios).
+  void settle_ratios(const shared_evidence& seen, int rounds) {
+    for (const auto& [group, calls] : seen.channels) ratios_[group] = common_ratios(calls, rounds);
   }
   /// After the second: the evidence of all calls.
   void settle_evidence(shared_evidence&& seen) { evidence_ = std::move(seen.layers); }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// What quantize_block does to channel-wise parameters before it encodes with them.
+#include <repquant/block/encode_inputs.hpp>
 #include <repquant/block/quantize_attention.hpp>
 #include <repquant/parallel/inline_executor.hpp>
 
@@ -152,7 +153,7 @@ TEST_CASE("channel scales of given ratios share one factor, chosen by their erro
   }
   rq::column<double> ratios(16);
   for (rq::index c = 0; c < 16; ++c) ratios(c) = c % 2 == 0 ? 1.5 : 1 / 1.5;
-  const auto chosen = q.with_ratios(0, four_bits, asked, ratios);
+  const auto chosen = rq::detail::with_ratios(q, 0, four_bits, asked, ratios);
   REQUIRE(chosen.params.size() == 16);
   CHECK(chosen.unit > 0);
   double importance[16] = {};

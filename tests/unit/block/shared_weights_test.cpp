@@ -108,13 +108,15 @@ TEST_CASE("layers with equal numbers are one group", "[block]") {
 
 TEST_CASE("what calls agree on is the mean of what each has seen", "[block]") {
   rq::shared_evidence seen;
-  const std::vector<rq::affine> first{{1, 0}, {4, 0}};         // ratios 1/2, 2
-  const std::vector<rq::affine> second{{0.3F, 2}, {0.3F, 5}};  // 1, 1
-  seen.add_channels(7, first);
-  seen.add_channels(7, second);
+  const auto call = [](double first, double second) {  // nothing but the scales that suit its two channels
+    rq::channel_costs c{rq::column<double>(2), rq::matrix<double>::Zero(2, rq::channel_costs::count)};
+    c.scale << std::log2(first), std::log2(second);
+    return c;
+  };
+  seen.channels[7] = {call(1, 4), call(0.3, 0.3)};  // ratios 1/2, 2 and 1, 1
   rq::shared_weights s;
   CHECK(s.ratios(7) == nullptr);
-  s.settle_ratios(seen);
+  s.settle_ratios(seen, 0);
   REQUIRE(s.ratios(7) != nullptr);
   CHECK((*s.ratios(7))(0) == Approx(std::sqrt(0.5)));
   CHECK((*s.ratios(7))(1) == Approx(std::sqrt(2)));
