@@ -17,7 +17,9 @@
 #include <repquant/granularity/granularities.hpp>
 #include <repquant/infer/activation.hpp>
 #include <repquant/infer/attention.hpp>
+#include <repquant/infer/dispatched_engine.hpp>
 #include <repquant/infer/engine.hpp>
+#include <repquant/infer/engine_unit.hpp>
 #include <repquant/infer/epilogue.hpp>
 #include <repquant/infer/execute.hpp>
 #include <repquant/infer/integer_only/activation.hpp>
@@ -34,6 +36,7 @@
 #include <repquant/infer/rotate.hpp>
 #include <repquant/infer/simulated_products.hpp>
 #include <repquant/infer/softmax.hpp>
+#include <repquant/kernel/cpu.hpp>
 #include <repquant/kernel/decode.hpp>
 #include <repquant/kernel/elementary.hpp>
 #include <repquant/kernel/encode.hpp>
