@@ -16,7 +16,7 @@ import sys
 
 # The widest register that an object of a unit may name, and the one that it must: otherwise its flags were lost.
 REGISTERS = {"scalar": 0, "sse2": 0, "sse4": 0, "avx2": 256, "avx_vnni": 256, "avx512": 512, "avx512_vnni": 512,
-             "neon": 0, "neon_dotprod": 0, "neon_i8mm": 0, "units": 0}
+             "neon": 0, "neon_dotprod": 0, "neon_i8mm": 0}
 MEMBER = re.compile(r"^(?:.*[/(])?([\w.]+)\.(?:cpp\.)?o\)?:(?:\s+file format.*)?$")
 SYMBOL = re.compile(r"^[0-9a-f]+ (\w) (\S+)$")
 FUNCTION = re.compile(r"^[0-9a-f]+ <([^>]+)>:$")
@@ -59,6 +59,7 @@ def unit_complaints(nm_text, objdump_text, x86):
     widest = {}
     for (member, _), bits in widths(objdump_text).items():
         widest[member] = max(widest.get(member, 0), bits)
+    widest.pop("units", None)  # the list of them, compiled with the flags of the program
     for member, bits in widest.items():
         if member not in REGISTERS:
             complaints.append(f"{member}: not a unit that is known here")
