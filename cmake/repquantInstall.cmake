@@ -25,5 +25,6 @@ configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/repquantConfig.cmake.in
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/repquantConfigVersion.cmake"
                                  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES "${PROJECT_BINARY_DIR}/repquantConfig.cmake" "${PROJECT_BINARY_DIR}/repquantConfigVersion.cmake"
+              "${CMAKE_CURRENT_LIST_DIR}/repquantDispatch.cmake"
         DESTINATION "${config_dir}")
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DATADIR}/licenses/repquant")

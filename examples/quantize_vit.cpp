@@ -2,6 +2,7 @@
 /// The main job: quantizes a real vision transformer with three recipes at three widths and runs the result
 /// in integers, beside the float network; then the same for a network whose LayerNorm channels are
 /// unbalanced, which is where layer-wise quantizers fail.
+#include <repquant/io/file.hpp>
 #include <repquant/parallel/threads.hpp>
 #include <repquant/repquant.hpp>
 
@@ -32,6 +33,7 @@ struct settings {
   std::string data = REPQUANT_EXAMPLE_DATA;
   std::string weights = REPQUANT_EXAMPLE_DATA "/vit_weights.safetensors";
   std::string report;
+  std::string save;
   std::vector<int> bits = {8, 6, 4};
   std::vector<std::string> recipes = {"naive", "repq", "repquant"};
   std::vector<std::string> networks = {"plain", "unbalanced"};
@@ -304,6 +306,11 @@ rq::failure run_network(const std::string& network, const examples::vit_weights&
       });
       if (!model) return model.error().within(title);
       const double quantize_seconds = seconds_since(start);
+      if (!b.options.save.empty()) {
+        const std::string file = b.options.save + "/" + network + "_" + name + "_w" + std::to_string(bits) +
+                                 "a" + std::to_string(bits) + ".rqm";
+        if (rq::failure f = rq::write_file(file, model->bytes())) return f;
+      }
       for (const std::string& engine : b.options.engines) {
         b.bar.begin(title + ": " + engine + " run");
         const auto e = evaluate(images, classes, b.exec, b.bar, [&](const rq::matrix<>& x) {
@@ -364,6 +371,7 @@ int main(int argc, char** argv) {
   o.add("images", "N", "images to evaluate on, 0 for all", s.images, 0, std::numeric_limits<int>::max());
   o.add("threads", "N", "threads, 0 for all cores", s.threads, 0, 256);
   o.add("report", "FILE", "where to write the rows as JSON", s.report);
+  o.add("save", "DIR", "where to write the models, one file each", s.save);
   if (const auto code = o.parse(argc, argv)) return *code;
   if (!s.report.empty()) {
     if (rq::failure f = examples::check_writable(s.report)) return examples::fail(program, f);

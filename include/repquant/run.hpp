@@ -19,7 +19,9 @@
 #include <repquant/infer/activation.hpp>
 #include <repquant/infer/attention.hpp>
 #include <repquant/infer/decoder.hpp>
+#include <repquant/infer/dispatched_engine.hpp>
 #include <repquant/infer/engine.hpp>
+#include <repquant/infer/engine_unit.hpp>
 #include <repquant/infer/epilogue.hpp>
 #include <repquant/infer/execute.hpp>
 #include <repquant/infer/integer_only/activation.hpp>
@@ -40,6 +42,7 @@
 #include <repquant/infer/run_plan.hpp>
 #include <repquant/infer/simulated_products.hpp>
 #include <repquant/infer/softmax.hpp>
+#include <repquant/kernel/cpu.hpp>
 #include <repquant/kernel/decode.hpp>
 #include <repquant/kernel/elementary.hpp>
 #include <repquant/kernel/encode.hpp>

@@ -10,12 +10,12 @@
 
 namespace oracle {
 
-using table = std::vector<std::vector<double>>;
+using double_rows = std::vector<std::vector<double>>;
 
 /// Inverse by Gauss-Jordan elimination with row exchanges.
-inline table inverse(table a) {
+inline double_rows inverse(double_rows a) {
   const std::size_t n = a.size();
-  table b(n, std::vector<double>(n, 0.0));
+  double_rows b(n, std::vector<double>(n, 0.0));
   for (std::size_t i = 0; i < n; ++i) b[i][i] = 1;
   for (std::size_t c = 0; c < n; ++c) {
     std::size_t best = c;
@@ -48,7 +48,8 @@ struct gptq_answer {
 
 /// w [out x in]; h [in x in]; `order` the live columns; encode(value, row, col) -> code and
 /// decode(code, row, col) -> value. Dead columns are rounded as they are.
-inline gptq_answer gptq(const table& w, const table& h, double damping, const std::vector<std::size_t>& order,
+inline gptq_answer gptq(const double_rows& w, const double_rows& h, double damping,
+                        const std::vector<std::size_t>& order,
                         const std::function<int(double, std::size_t, std::size_t)>& encode,
                         const std::function<double(int, std::size_t, std::size_t)>& decode) {
   const std::size_t out = w.size();
@@ -56,7 +57,7 @@ inline gptq_answer gptq(const table& w, const table& h, double damping, const st
   const std::size_t n = order.size();
   double mean = 0;
   for (std::size_t j : order) mean += h[j][j] / static_cast<double>(n);
-  table sub(n, std::vector<double>(n));
+  double_rows sub(n, std::vector<double>(n));
   for (std::size_t i = 0; i < n; ++i) {
     for (std::size_t j = 0; j < n; ++j) sub[i][j] = h[order[i]][order[j]] + (i == j ? damping * mean : 0);
   }
@@ -65,8 +66,8 @@ inline gptq_answer gptq(const table& w, const table& h, double damping, const st
   for (std::size_t r = 0; r < out; ++r) {
     for (std::size_t c = 0; c < in; ++c) answer.codes[r][c] = encode(w[r][c], r, c);
   }
-  table current = w;
-  table inv = inverse(sub);
+  double_rows current = w;
+  double_rows inv = inverse(sub);
   for (std::size_t j = 0; j < n; ++j) {
     const double d = inv[j][j];
     for (std::size_t r = 0; r < out; ++r) {
@@ -85,7 +86,7 @@ inline gptq_answer gptq(const table& w, const table& h, double damping, const st
 }
 
 /// tr(D H D^T).
-inline double quadratic(const table& d, const table& h) {
+inline double quadratic(const double_rows& d, const double_rows& h) {
   double sum = 0;
   for (const auto& row : d) {
     for (std::size_t i = 0; i < h.size(); ++i) {

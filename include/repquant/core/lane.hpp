@@ -180,11 +180,19 @@ inline xsimd::batch<float, A> mul(const xsimd::batch<float, A>& a, const xsimd::
 }
 template<class A>
 inline xsimd::batch<float, A> div(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b) noexcept {
+#if XSIMD_WITH_NEON64
+  return xsimd::batch<float, A>(vdivq_f32(a.data, b.data));  // xsimd 8 refines an estimate: not rounded right
+#else
   return a / b;
+#endif
 }
 template<class A>
 inline xsimd::batch<float, A> sqrt(const xsimd::batch<float, A>& a) noexcept {
+#if XSIMD_WITH_NEON64
+  return xsimd::batch<float, A>(vsqrtq_f32(a.data));  // as div
+#else
   return xsimd::sqrt(a);
+#endif
 }
 template<class A>
 inline xsimd::batch<std::int32_t, A> bits(const xsimd::batch<float, A>& a) noexcept {

@@ -29,9 +29,9 @@ struct noisy_layer {
   std::vector<numbers> inputs;
   std::vector<numbers> errors;
 
-  noisy_layer(rq::index samples, double noise, unsigned seed) : weight(random(6, 8, 1, 1)) {
+  noisy_layer(rq::index count, double noise, unsigned seed) : weight(random(6, 8, 1, 1)) {
     const numbers mix = random(3, 8, 1, 2);  // the same for all seeds
-    for (rq::index i = 0; i < samples; ++i) {
+    for (rq::index i = 0; i < count; ++i) {
       const unsigned own = seed + 10 * static_cast<unsigned>(i);
       const rq::index tokens = 5 + i % 3;
       numbers x = random(tokens, 3, 1, own) * mix + random(tokens, 8, 0.2, own + 1);

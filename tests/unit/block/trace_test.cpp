@@ -10,12 +10,12 @@ namespace rq = repquant;
 
 namespace {
 
-rq::result<rq::program> record(rq::index cols, std::function<rq::value(rq::trace&, rq::value)> steps) {
+rq::result<rq::program> recorded(rq::index cols, std::function<rq::value(rq::trace&, rq::value)> steps) {
   return rq::record(networks::block{std::move(steps)}, cols);
 }
 /// The error of a block on inputs of four columns.
 rq::failure refused(std::function<rq::value(rq::trace&, rq::value)> steps) {
-  const auto p = record(4, std::move(steps));
+  const auto p = recorded(4, std::move(steps));
   REQUIRE_FALSE(p);
   return p.error();
 }
@@ -27,7 +27,7 @@ rq::linear square() { return networks::random_linear(4, 4, 1); }
 }  // namespace
 
 TEST_CASE("paths are the scopes and the name", "[block][trace]") {
-  const auto p = record(4, [](rq::trace& t, rq::value x) {
+  const auto p = recorded(4, [](rq::trace& t, rq::value x) {
     x = t.linear("in", square(), x);
     for (rq::index i = 0; i < 2; ++i) {
       const auto outer = t.scope("tower", i);
@@ -93,7 +93,7 @@ TEST_CASE("a block that does not fit is refused with the path", "[block][trace]"
   CHECK(says(f, errc::empty, "pos"));
   f = refused([](auto&, auto x) { return x; });
   CHECK(f.code == errc::empty);
-  CHECK(record(0, [](auto& t, auto x) { return t.mean_rows(x); }).error().code == errc::shape_mismatch);
+  CHECK(recorded(0, [](auto& t, auto x) { return t.mean_rows(x); }).error().code == errc::shape_mismatch);
 }
 
 TEST_CASE("a value that the trace did not give is refused", "[block][trace]") {
@@ -115,7 +115,7 @@ TEST_CASE("NaN and infinity in weights are refused with the path", "[block][trac
     const auto with = [&](auto change) {
       rq::encoder_block b = networks::random_encoder(8, 16, 2, 3);
       change(b);
-      const auto p = record(8, [&](rq::trace& t, rq::value x) {
+      const auto p = recorded(8, [&](rq::trace& t, rq::value x) {
         const auto scope = t.scope("block", 1);
         return b.forward(t, x);
       });
@@ -140,7 +140,7 @@ TEST_CASE("NaN and infinity in weights are refused with the path", "[block][trac
 }
 
 TEST_CASE("inputs that a program cannot run are refused", "[block][trace]") {
-  const auto p = record(4, [](rq::trace& t, rq::value x) {
+  const auto p = recorded(4, [](rq::trace& t, rq::value x) {
     x = t.prepend_row("cls", networks::random_matrix(1, 4, 1, 1), x);
     x = t.add_rows("pos", networks::random_matrix(6, 4, 1, 2), x);
     return t.select_row(3, x);
@@ -160,12 +160,12 @@ TEST_CASE("inputs that a program cannot run are refused", "[block][trace]") {
   CHECK(says(error(0, 4), rq::errc::empty, "input: rows"));
   CHECK(says(error(5, 3), rq::errc::shape_mismatch, "input: columns"));
 
-  const auto uneven = record(4, [](rq::trace& t, rq::value x) { return t.add(x, t.select_row(0, x)); });
+  const auto uneven = recorded(4, [](rq::trace& t, rq::value x) { return t.add(x, t.select_row(0, x)); });
   REQUIRE(uneven);
   CHECK(rq::evaluate(*uneven, rq::matrix<>::Zero(3, 4).eval()).error().code == rq::errc::shape_mismatch);
   CHECK(rq::evaluate(*uneven, rq::matrix<>::Zero(1, 4).eval()));  // one token is one token
   const auto keys =
-      record(4, [](rq::trace& t, rq::value x) { return t.attention("a", {}, x, x, t.mean_rows(x)); });
+      recorded(4, [](rq::trace& t, rq::value x) { return t.attention("a", {}, x, x, t.mean_rows(x)); });
   REQUIRE(keys);
   CHECK(says(rq::evaluate(*keys, rq::matrix<>::Zero(3, 4).eval()).error(), rq::errc::shape_mismatch,
              "a.v: tokens"));
@@ -174,7 +174,7 @@ TEST_CASE("inputs that a program cannot run are refused", "[block][trace]") {
 TEST_CASE("evaluate computes what the steps say", "[block][trace]") {
   const rq::matrix<> x = networks::random_matrix(3, 4, 1, 8);
   const auto value = [&](std::function<rq::value(rq::trace&, rq::value)> steps) {
-    return rq::evaluate(record(4, std::move(steps)).value(), x).value();
+    return rq::evaluate(recorded(4, std::move(steps)).value(), x).value();
   };
   const rq::linear l = square();
   rq::matrix<> want = x * l.weight.transpose();

@@ -11,8 +11,8 @@ namespace rq = repquant;
 
 namespace {
 
-oracle::table table_of(const rq::matrix<double>& m) {
-  oracle::table t(static_cast<std::size_t>(m.rows()));
+oracle::double_rows table_of(const rq::matrix<double>& m) {
+  oracle::double_rows t(static_cast<std::size_t>(m.rows()));
   for (rq::index i = 0; i < m.rows(); ++i)
     t[static_cast<std::size_t>(i)].assign(m.row(i).data(), m.row(i).data() + m.cols());
   return t;
@@ -20,7 +20,7 @@ oracle::table table_of(const rq::matrix<double>& m) {
 
 /// W - Q in double, from the quantizer's parameters and the codes.
 template<class G>
-oracle::table difference(const rq::matrix_view& w, const rq::quantized<rq::uniform, G>& q) {
+oracle::double_rows difference(const rq::matrix_view& w, const rq::quantized<rq::uniform, G>& q) {
   rq::matrix<double> d(w.rows(), w.cols());
   for (rq::index i = 0; i < w.rows(); ++i) {
     for (rq::index j = 0; j < w.cols(); ++j) {
@@ -54,15 +54,15 @@ struct watched_gptq {
     const rq::result<rq::reconstruction<C, G>> answer = rq::gptq{}(q, w, h);
     const auto rounded = rq::round_to_nearest{}(q, w, h);
     if (!answer || !rounded || notes == nullptr) return answer;
-    const oracle::table gram = table_of(h.sum);
-    const oracle::table d = difference(w, answer->weights);
+    const oracle::double_rows gram = table_of(h.sum);
+    const oracle::double_rows d = difference(w, answer->weights);
     double live = 0;
     double trace = 0;
     for (rq::index j = 0; j < h.size(); ++j) {
       live += h.sum(j, j) != 0 ? 1 : 0;
       trace += h.sum(j, j);
     }
-    oracle::table damped = gram;
+    oracle::double_rows damped = gram;
     for (std::size_t j = 0; j < damped.size(); ++j)
       damped[j][j] += damped[j][j] != 0 ? answer->report.damping * trace / live : 0;
     notes->push_back({w.rows(), w.cols(), oracle::quadratic(difference(w, rounded->weights), gram),

@@ -55,9 +55,9 @@ rq::quantizer<C, G> fitted(C codec, G granularity, const rq::matrix<>& w) {
   return rq::quantizer<C, G>::make(codec, granularity, s, std::move(params)).value();
 }
 
-oracle::table table_of(const rq::matrix<double>& m) {
-  oracle::table t(static_cast<std::size_t>(m.rows()),
-                  std::vector<double>(static_cast<std::size_t>(m.cols())));
+oracle::double_rows table_of(const rq::matrix<double>& m) {
+  oracle::double_rows t(static_cast<std::size_t>(m.rows()),
+                        std::vector<double>(static_cast<std::size_t>(m.cols())));
   for (rq::index i = 0; i < m.rows(); ++i) {
     for (rq::index j = 0; j < m.cols(); ++j)
       t[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)] = m(i, j);
@@ -66,7 +66,7 @@ oracle::table table_of(const rq::matrix<double>& m) {
 }
 
 template<class C, class G>
-oracle::table difference(const rq::matrix<>& w, const rq::quantized<C, G>& q) {
+oracle::double_rows difference(const rq::matrix<>& w, const rq::quantized<C, G>& q) {
   rq::matrix<double> d(w.rows(), w.cols());
   for (rq::index i = 0; i < w.rows(); ++i) {
     for (rq::index j = 0; j < w.cols(); ++j) {

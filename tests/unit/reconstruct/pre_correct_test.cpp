@@ -38,11 +38,11 @@ struct streams {
 
 /// Least squares of y on x with a ridge, in plain loops: sum of y^T x times the inverse of sum of x^T x +
 /// ridge.
-oracle::table least_squares(const rq::matrix<double>& y, const rq::matrix<>& x, double ridge) {
+oracle::double_rows least_squares(const rq::matrix<double>& y, const rq::matrix<>& x, double ridge) {
   const auto n = static_cast<std::size_t>(x.cols());
   const auto m = static_cast<std::size_t>(y.cols());
-  oracle::table h(n, std::vector<double>(n, 0.0));
-  oracle::table b(m, std::vector<double>(n, 0.0));
+  oracle::double_rows h(n, std::vector<double>(n, 0.0));
+  oracle::double_rows b(m, std::vector<double>(n, 0.0));
   for (rq::index t = 0; t < x.rows(); ++t) {
     for (std::size_t i = 0; i < n; ++i) {
       const double xi = static_cast<double>(x(t, static_cast<rq::index>(i)));
@@ -52,8 +52,8 @@ oracle::table least_squares(const rq::matrix<double>& y, const rq::matrix<>& x, 
     }
   }
   for (std::size_t i = 0; i < n; ++i) h[i][i] += ridge;
-  const oracle::table inv = oracle::inverse(h);
-  oracle::table answer(m, std::vector<double>(n, 0.0));
+  const oracle::double_rows inv = oracle::inverse(h);
+  oracle::double_rows answer(m, std::vector<double>(n, 0.0));
   for (std::size_t o = 0; o < m; ++o) {
     for (std::size_t i = 0; i < n; ++i) {
       for (std::size_t j = 0; j < n; ++j) answer[o][i] += b[o][j] * inv[j][i];
@@ -61,7 +61,7 @@ oracle::table least_squares(const rq::matrix<double>& y, const rq::matrix<>& x, 
   }
   return answer;
 }
-double furthest(const rq::matrix<>& w, const oracle::table& expected) {
+double furthest(const rq::matrix<>& w, const oracle::double_rows& expected) {
   double far = 0;
   for (rq::index i = 0; i < w.rows(); ++i) {
     for (rq::index j = 0; j < w.cols(); ++j) {
@@ -90,7 +90,7 @@ TEST_CASE("pre_correct gives the least-squares weights", "[reconstruct]") {
     const double ridge = 0.1 * problem::mean_live_diagonal(s.h);
     const rq::matrix<double> missing =
         (s.x.cast<double>() - s.xq.cast<double>()) * s.w.transpose().cast<double>();
-    oracle::table expected = least_squares(missing, s.xq, ridge);
+    oracle::double_rows expected = least_squares(missing, s.xq, ridge);
     for (rq::index i = 0; i < out; ++i) {
       for (rq::index j = 0; j < in; ++j) {
         expected[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)] += static_cast<double>(s.w(i, j));
