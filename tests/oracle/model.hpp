@@ -331,14 +331,14 @@ class model {
           }
           const auto at = static_cast<std::size_t>(j);
           x[at] = static_cast<double>(sum) * multiplier;
-          r[at] = std::fabs(x[at]) * (std::abs(sum) > 1 << 24 ? 2 : 1) * u;
         }
         const std::vector<double> p = softmax(x);
         double top = -std::numeric_limits<double>::infinity();
         for (double score : x) top = std::fmax(top, score);
         double mean = 0;
         for (std::size_t j = 0; j < x.size(); ++j) {
-          r[j] += (top - x[j] + 2) * u;
+          // the distance, the factor of log2 e and their product are rounded; 2^x is within 4 u
+          r[j] = (3 * (top - x[j]) + 4) * u;
           mean += p[j] * r[j];
         }
         const double sum_error = (std::ceil(static_cast<double>(seen) / 16) + 3 + 1) * u;

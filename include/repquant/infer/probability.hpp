@@ -85,7 +85,7 @@ template<class Arch = default_arch>
 /// Units     multiplier = s_q s_k times the softmax scale
 /// Requires  0 <= visible <= keys
 /// Errors    a multiplier that is negative or not finite gives 0x7FC00000 for every visible key
-/// Precision relative error <= (101 + n / 16 + 3 |d|) 2^-24, d = (sum - largest) multiplier; what is more
+/// Precision relative error <= (12 + n / 16 + 3 |d|) 2^-24, d = (sum - largest) multiplier; what is more
 ///           than 63 octaves below the largest is only small. The same bits for every Arch and every type of
 ///           Sum
 template<class Arch = default_arch, ExactSum Sum>
