@@ -38,14 +38,14 @@ CASES = [
 
 
 def rows_of(report, shape):
-    """Ours and every peer's GOPS by case; ours is the median over its forms (codes, sums, floats)."""
+    """Ours and every peer's GOPS by case; ours is the (lower) median over its forms (codes, sums, floats)."""
     ours, peers = {}, {}
     for row in report["rows"]:
         if row["shape"] != shape or row["unit"] != "GOPS":
             continue
         ours.setdefault(row["case"], []).append(row["ours"])
         peers.setdefault(row["case"], {})[row["peer_name"]] = (row["peer"], "wrong" in (row["note"] or ""))
-    return {case: sorted(v)[len(v) // 2] for case, v in ours.items()}, peers
+    return {case: sorted(v)[(len(v) - 1) // 2] for case, v in ours.items()}, peers
 
 
 def nice_top(value):
