@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// RXNMapper's ALBERT, a masked language model of chemical reactions: one post-norm block, called twelve
 /// times.
+///
+/// Length: the weights, the files and the variations of one model.
 #pragma once
 
 #include <repquant/block/post_norm.hpp>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// MIRA, a small CLIP of fashion products: an image tower and a text tower.
+///
+/// Length: two towers, the files and the variations of captions.
 #pragma once
 
 #include <repquant/block/concept.hpp>

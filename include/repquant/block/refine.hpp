@@ -112,7 +112,8 @@ result<quantized_model> refine(const program& p, const quantized_model& model,
 ///
 /// First block by block: each range of instructions between two residual values (the steps of one numbered
 /// scope, "block.3.") is trained to give what the float program gives there, from the values that the refined
-/// blocks before it give, with some activations left in float at random. Then end to end, on the result.
+/// blocks before it give, with some activations left in float at random. Then end to end, on the result, from
+/// the samples or from what `source` makes of them.
 /// Codes and zero points are rounded in every forward pass, their gradients passed straight through. After
 /// each block, and at the end, the model is written and run in integers: as many first blocks stay refined as
 /// give the lowest loss of the result on the held-back samples, and the end-to-end phase counts if it lowers

@@ -29,6 +29,8 @@ struct refinement_sample {
 
 /// Makes sample `number` of an endless sequence. A pure function: it is called by several threads at once, in
 /// any order.
+///
+/// Requires  what it gives is finite and fits the program and the model, as refine() checks of its samples
 using refinement_source = std::function<refinement_sample(std::uint64_t number)>;
 
 /// Settings of refine(). Steps of 0 leave a phase out.

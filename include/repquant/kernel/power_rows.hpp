@@ -79,7 +79,7 @@ inline std::int32_t sum_of_block(const std::uint8_t* bytes) noexcept {
 template<class Arch>
 inline std::int32_t power_row(const power_table& t, const std::uint8_t* codes, index n, index blocks,
                               std::uint8_t* out) noexcept {
-  const index whole = n / power_block;
+  [[maybe_unused]] const index whole = n / power_block;
   // a code outside first .. first + 15 has a distance above 15: adding 0x70 with saturation sets its highest
   // bit, for which a look-up in a register gives 0
   const auto one_by_one = [&](index b, index end) {
