@@ -25,6 +25,10 @@ namespace repquant {
 struct sum_rows {
   std::int32_t* to = nullptr;
   index stride = 0;
+  /// Where tiles store their sums themselves.
+  [[nodiscard]] std::int32_t* place(index row, index column) const noexcept {
+    return to + row * stride + column;
+  }
   void operator()(index row, index column, const std::int32_t* sums, index count) const noexcept {
     std::copy(sums, sums + count, to + row * stride + column);
   }

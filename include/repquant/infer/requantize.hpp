@@ -60,6 +60,7 @@ inline void requantize_row(std::span<const Sum> sums, std::span<const float> mul
       lane::store(to + i, c == nullptr ? scaled(s, scale) : moved(s, scale, lane::load<V>(c + i)));
     }
   }
+  if (i == y.size()) return;
   const std::span<float> rest = y.subspan(i);
   real_row<Arch>(sums.subspan(i), rest);
   if (c == nullptr) {

@@ -7,6 +7,8 @@
 /// p is what pack_panels stored. Nothing saturates: the layout says how many products an int16 holds, int32
 /// sums wrap and are exact where the final value fits, and where it might not the wide form adds in int64.
 /// The same integers on every instruction set, however rows and panels are split among threads.
+///
+/// Length: blocks of rows, their tiles, and the two functions that are called.
 #pragma once
 
 #include <repquant/core/config.hpp>
@@ -132,14 +134,11 @@ struct gemm_block {
   index rows = 0;
   const std::int64_t* wide_sums = nullptr;  ///< of each row, for wide weights
 
-  /// The block's operands for one tile.
-  [[nodiscard]] tile_operands at(const gemm_weights& w, index row, index panel) const noexcept {
+  /// The operands of all tiles of a panel.
+  [[nodiscard]] tile_operands of_panel(const gemm_weights& w, index panel) const noexcept {
     const panel_layout& l = w.layout;
     const index corrections = panel * l.groups() * l.width();
     tile_operands o = t;
-    if (o.codes != nullptr) o.codes += row * t.stride;
-    if (o.words != nullptr) o.words += row * t.stride;
-    if (o.row_sums != nullptr) o.row_sums += row * t.groups;
     if (w.offset != nullptr) o.offset = w.offset + corrections;
     if (w.slope != nullptr) o.slope = w.slope + corrections;
     if (w.scale != nullptr) o.scale = w.scale + corrections;
@@ -147,6 +146,20 @@ struct gemm_block {
     o.panel_bytes = l.panel_bytes();
     return o;
   }
+  /// Moves operands of a panel to a row.
+  void to_row(tile_operands& o, index row) const noexcept {
+    if (t.codes != nullptr) o.codes = t.codes + row * t.stride;
+    if (t.words != nullptr) o.words = t.words + row * t.stride;
+    if (t.row_sums != nullptr) o.row_sums = t.row_sums + row * t.groups;
+  }
+};
+
+/// True where an epilogue takes int32 sums as they are: its place(row, column) says where they go, rows
+/// `stride` apart, and tiles that are full store there.
+template<class Epilogue>
+concept StoresSums = requires(const Epilogue& e) {
+  { e.place(index{0}, index{0}) } -> std::same_as<std::int32_t*>;
+  { e.stride } -> std::convertible_to<index>;
 };
 
 /// One tile in int64: the corrections, then the places in parts that int32 sums hold.
@@ -181,12 +194,14 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
   alignas(64) std::int32_t sums[static_cast<std::size_t>(gemm_tile_sums)];
   alignas(64) float reals[static_cast<std::size_t>(gemm_tile_sums)];
   const panel_layout& l = w.layout;
-  const auto run = [&](tile_function tile, index row, index row_count, index panel, index panels) {
+  const auto run = [&](tile_function tile, tile_operands& t, index row, index row_count, index panel,
+                       index panels) {
     const index column = panel * l.width();
     const index columns = panels * l.width();
     const index count = std::min(columns, l.n - column);
-    tile_operands t = block.at(w, row, panel);
+    block.to_row(t, row);
     t.sums = sums;
+    t.sums_stride = columns;
     t.reals = reals;
     const auto finish = [&](const auto* all) {
       for (index r = 0; r < row_count; ++r) epilogue(block.first + row + r, column, all + r * columns, count);
@@ -194,33 +209,46 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
     if constexpr (Grouped) {
       tile(t);
       finish(static_cast<const float*>(reals));
-    } else if (w.wide_offset == nullptr) {
+    } else {
+      if (w.wide_offset != nullptr) {
+        std::int64_t wide[static_cast<std::size_t>(gemm_tile_sums)];
+        wide_tile(w, block, tile, t, row, row_count, column, columns, wide);
+        finish(static_cast<const std::int64_t*>(wide));
+        return;
+      }
+      if constexpr (StoresSums<std::remove_cvref_t<Epilogue>>) {
+        if (count == columns) {
+          t.sums = epilogue.place(block.first + row, column);
+          t.sums_stride = epilogue.stride;
+          tile(t);
+          return;
+        }
+      }
       tile(t);
       finish(static_cast<const std::int32_t*>(sums));
-    } else {
-      std::int64_t wide[static_cast<std::size_t>(gemm_tile_sums)];
-      wide_tile(w, block, tile, t, row, row_count, column, columns, wide);
-      finish(static_cast<const std::int64_t*>(wide));
     }
   };
   constexpr index tile_rows = K::template rows<Grouped>;
   const index full = block.rows / tile_rows * tile_rows;
   if (full > 0) {
     // panel by panel, so that a panel stays in the first-level cache while the rows pass by
-    const tile_function tile = K::template tile<Grouped>(l.storage, l.products, tile_rows, 1);
+    const tile_function tile = K::template tile<Grouped>(l, tile_rows, 1);
     for (index panel = first_panel; panel < last_panel; ++panel) {
-      for (index row = 0; row < full; row += tile_rows) run(tile, row, tile_rows, panel, 1);
+      tile_operands t = block.of_panel(w, panel);
+      for (index row = 0; row < full; row += tile_rows) run(tile, t, row, tile_rows, panel, 1);
     }
   }
   const index rest = block.rows - full;
   if (rest == 0) return;
   const index side_by_side = K::panels_for(rest);
-  const tile_function several = K::template tile<Grouped>(l.storage, l.products, rest, side_by_side);
-  const tile_function one = K::template tile<Grouped>(l.storage, l.products, rest, 1);
-  index panel = first_panel;
-  for (; last_panel - panel >= side_by_side; panel += side_by_side)
-    run(several, full, rest, panel, side_by_side);
-  for (; panel < last_panel; ++panel) run(one, full, rest, panel, 1);
+  const tile_function several = K::template tile<Grouped>(l, rest, side_by_side);
+  const tile_function one = K::template tile<Grouped>(l, rest, 1);
+  for (index panel = first_panel; panel < last_panel;) {
+    const index panels = last_panel - panel >= side_by_side ? side_by_side : 1;
+    tile_operands t = block.of_panel(w, panel);
+    run(panels == 1 ? one : several, t, full, rest, panel, panels);
+    panel += panels;
+  }
 }
 
 /// All blocks of rows.

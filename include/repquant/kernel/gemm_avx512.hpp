@@ -3,7 +3,7 @@
 #pragma once
 
 #include <repquant/core/config.hpp>
-#include <repquant/kernel/gemm_operands.hpp>
+#include <repquant/kernel/panel_layout.hpp>
 
 #if REPQUANT_X86_64
 #include <immintrin.h>
@@ -43,7 +43,8 @@ struct registers {
   static reals load_reals(const float* p) noexcept { return _mm512_loadu_ps(p); }
   static void store_reals(float* p, reals v) noexcept { _mm512_storeu_ps(p, v); }
   static reals add_scaled(reals total, wide sum, reals scale) noexcept {
-    reals product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
+    // not _mm512_cvtepi32_ps: g++ 12 warns that its own header reads what it has not written
+    reals product = _mm512_mul_ps(__builtin_convertvector(reinterpret_cast<__v16si>(sum), __v16sf), scale);
     REPQUANT_PIN(product);
     return _mm512_add_ps(total, product);
   }

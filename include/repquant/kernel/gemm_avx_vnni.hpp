@@ -4,7 +4,7 @@
 #pragma once
 
 #include <repquant/core/config.hpp>
-#include <repquant/kernel/gemm_operands.hpp>
+#include <repquant/kernel/gemm_avx2.hpp>
 
 #if REPQUANT_X86_64
 #include <immintrin.h>
@@ -12,49 +12,12 @@
 REPQUANT_TARGET_BEGIN("avx2,avxvnni")
 namespace repquant::detail::gemm_avx_vnni {
 
-struct registers {
-  static constexpr int lanes = 8;
+/// What AVX2 has, but for the products.
+struct registers : gemm_avx2::registers {
   static constexpr int rows = 6;  // 12 sums, 2 weights and activations fit 16 registers, and hide the latency
-  static constexpr int group_rows = 4;
-  static constexpr bool has_bytes = true;
   static constexpr bool exact_dot = true;
 
-  using wide = __m256i;
-  using narrow = __m256i;
-  using reals = __m256;
-  static __m256i load(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-  /// Four bytes of a row, in every lane.
-  static __m256i spread(const void* p) noexcept {
-    std::int32_t v = 0;
-    std::memcpy(&v, p, sizeof v);
-    return _mm256_set1_epi32(v);
-  }
-  static wide zero() noexcept { return _mm256_setzero_si256(); }
-  static wide load_wide(const std::int32_t* p) noexcept { return load(p); }
-  static void store_wide(std::int32_t* p, wide v) noexcept {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
-  }
-  static wide spread_wide(std::int32_t v) noexcept { return _mm256_set1_epi32(v); }
-  static wide add(wide a, wide b) noexcept { return _mm256_add_epi32(a, b); }
-  static wide multiply(wide a, wide b) noexcept { return _mm256_mullo_epi32(a, b); }
-
-  static reals zero_reals() noexcept { return _mm256_setzero_ps(); }
-  static reals load_reals(const float* p) noexcept { return _mm256_loadu_ps(p); }
-  static void store_reals(float* p, reals v) noexcept { _mm256_storeu_ps(p, v); }
-  static reals add_scaled(reals total, wide sum, reals scale) noexcept {
-    reals product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale);
-    REPQUANT_PIN(product);
-    return _mm256_add_ps(total, product);
-  }
-
-  static __m256i load_pairs(const std::byte* p) noexcept { return load(p); }
-  static __m256i spread_pairs(const std::int16_t* p) noexcept { return spread(p); }
   static wide dot_pairs(wide s, __m256i x, __m256i w) noexcept { return _mm256_dpwssd_avx_epi32(s, x, w); }
-
-  static __m256i load_bytes(const std::byte* p) noexcept { return load(p); }
-  static __m256i spread_bytes(const std::uint8_t* p) noexcept { return spread(p); }
-  static __m256i low_nibbles(__m256i v) noexcept { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
-  static __m256i high_nibbles(__m256i v) noexcept { return low_nibbles(_mm256_srli_epi16(v, 4)); }
   static wide dot(wide s, __m256i x, __m256i w) noexcept { return _mm256_dpbusd_avx_epi32(s, x, w); }
 };
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <repquant/core/config.hpp>
-#include <repquant/kernel/gemm_operands.hpp>
+#include <repquant/kernel/panel_layout.hpp>
 
 #if REPQUANT_AARCH64
 #include <arm_neon.h>
@@ -44,6 +44,18 @@ struct registers {
   static wide dot_pairs(wide s, const int16x4x2_t& x, const int16x4x2_t& w) noexcept {
     return vmlal_s16(vmlal_s16(s, x.val[0], w.val[0]), x.val[1], w.val[1]);
   }
+
+  /// For those that build on this one: their products of bytes are their own.
+  static uint8x16_t load_bytes(const std::byte* p) noexcept {
+    return vld1q_u8(reinterpret_cast<const std::uint8_t*>(p));
+  }
+  static uint8x16_t spread_bytes(const std::uint8_t* p) noexcept {
+    std::uint32_t v = 0;
+    std::memcpy(&v, p, sizeof v);
+    return vreinterpretq_u8_u32(vdupq_n_u32(v));
+  }
+  static uint8x16_t low_nibbles(uint8x16_t v) noexcept { return vandq_u8(v, vdupq_n_u8(15)); }
+  static uint8x16_t high_nibbles(uint8x16_t v) noexcept { return vshrq_n_u8(v, 4); }
 };
 
 #include <repquant/kernel/gemm_tile.inc>

@@ -36,8 +36,9 @@ struct tile_operands {
       nullptr;  ///< the same, times row_sums onto the start; null: row_sums as they are
   const std::int32_t* row_sums = nullptr;  ///< [rows x groups]
   const float* scale = nullptr;            ///< [panels x groups x width], with groups
-  std::int32_t* sums = nullptr;            ///< [rows x (panels * width)], contiguous
-  float* reals = nullptr;                  ///< the same, with groups
+  std::int32_t* sums = nullptr;            ///< [rows x (panels * width)]
+  index sums_stride = 0;                   ///< from one row of sums to the next
+  float* reals = nullptr;                  ///< the same, with groups, contiguous
 };
 
 /// Rows and panels that one call multiplies.

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <repquant/core/config.hpp>
-#include <repquant/kernel/gemm_operands.hpp>
+#include <repquant/kernel/panel_layout.hpp>
 
 namespace repquant::detail::gemm_scalar {
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include <repquant/core/config.hpp>
-#include <repquant/kernel/gemm_operands.hpp>
+#include <repquant/kernel/panel_layout.hpp>
 
 #if REPQUANT_X86_64
 #include <immintrin.h>

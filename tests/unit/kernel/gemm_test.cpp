@@ -194,6 +194,111 @@ TEST_CASE("zero points far from the codes sum in int64") {
   }
 }
 
+TEST_CASE("int16 values are multiplied exactly with weights in pairs") {
+  std::mt19937 engine(12);
+  for (const rq::index k : {1, 2, 7, 64, 131}) {
+    for (const int low : {-16384, 0}) {
+      const rq::index m = 7;
+      const rq::index n = 19;
+      problem p = make(m, n, k, 8, 8, fill::random, fill::random, static_cast<unsigned>(engine()));
+      std::vector<std::int16_t> x(static_cast<std::size_t>(m * k));
+      for (auto& v : x) v = static_cast<std::int16_t>(engine() % 2 == 0 ? 16384 : low);
+      instruction_sets::for_each([&]<rq::instruction_set Set>() {
+        rq::gemm_weights w;
+        w.layout = {Set, rq::panel_storage::pairs, 1, 128, k, n};
+        std::vector<std::byte> panels(static_cast<std::size_t>(w.layout.bytes()));
+        rq::pack_panels(w.layout, {p.w.data(), k, 1}, panels.data());
+        w.panels = panels.data();
+        const guarded::memory<std::int16_t> rows(x, edge::back);
+        std::vector<std::uint64_t> scratch(rq::gemm_scratch_bytes(w.layout) / 8 + 1);
+        std::vector<std::int64_t> got(static_cast<std::size_t>(m * n));
+        std::vector<std::int64_t> want(got.size());
+        const auto keep = [&](rq::index i, rq::index j, const auto* sums, rq::index count) {
+          std::copy(sums, sums + count, got.begin() + i * n + j);
+        };
+        rq::gemm<Set>(w, rows.data(), m, k, 0, w.layout.panels(), std::as_writable_bytes(std::span(scratch)),
+                      keep);
+        for (rq::index i = 0; i < m; ++i) {
+          for (rq::index j = 0; j < n; ++j) {
+            std::int64_t sum = 0;
+            for (rq::index d = 0; d < k; ++d) {
+              sum += std::int64_t{x[static_cast<std::size_t>(i * k + d)]} *
+                     (p.w[static_cast<std::size_t>(j * k + d)] - 128);
+            }
+            want[static_cast<std::size_t>(i * n + j)] = sum;
+          }
+        }
+        INFO(rq::name_of(Set) << ' ' << k);
+        CHECK(got == want);
+      });
+    }
+  }
+}
+
+TEST_CASE("groups are exact sums, scaled and added in order, on every instruction set") {
+  std::mt19937 engine(21);
+  std::uniform_real_distribution<float> uniform(-0.01F, 0.01F);
+  for (const rq::index group : {32, 64, 128, 8}) {
+    for (const rq::index k : {1, 32, 129, 320}) {
+      for (int trial = 0; trial < 6; ++trial) {
+        const int w_bits = trial < 4 ? 4 : 8;
+        const fill kind = trial % 2 == 0 ? fill::random : fill::highest;
+        problem p = make(trial + 1, 21, k, 8, w_bits, kind, kind, static_cast<unsigned>(engine()));
+        p.x_zero = trial % 3 == 0 ? 128 : 3;
+        rq::weight_codes w = p.weights();
+        w.group = group;
+        const rq::index groups = w.groups();
+        std::vector<float> scale(static_cast<std::size_t>(p.n * groups));
+        for (auto& s : scale) s = uniform(engine);
+        p.w_zero.assign(scale.size(), 8);
+        for (std::size_t i = 0; trial >= 3 && i < p.w_zero.size(); ++i) {
+          p.w_zero[i] = static_cast<std::int32_t>(engine() % 16);
+        }
+        w.w_zero = p.w_zero;
+        w.scale = scale;
+        std::vector<float> want;
+        for (rq::index i = 0; i < p.m; ++i) {
+          for (rq::index j = 0; j < p.n; ++j) {
+            float total = 0;
+            for (rq::index g = 0; g < groups; ++g) {
+              const auto at = static_cast<std::size_t>(j * groups + g);
+              std::int64_t sum = 0;
+              for (rq::index d = g * group; d < std::min(k, (g + 1) * group); ++d) {
+                sum += (std::int64_t{p.x[static_cast<std::size_t>(i * p.stride() + d)]} - p.x_zero) *
+                       (p.w[static_cast<std::size_t>(j * k + d)] - p.w_zero[at]);
+              }
+              // a product of two floats is exact in double, and so rounded once
+              const auto product =
+                  static_cast<float>(static_cast<double>(static_cast<float>(sum)) * scale[at]);
+              total = static_cast<float>(static_cast<double>(total) + product);
+            }
+            want.push_back(total);
+          }
+        }
+        instruction_sets::for_each([&]<rq::instruction_set Set>() {
+          for (rq::packing_goal goal : {rq::packing_goal::speed, rq::packing_goal::memory}) {
+            const rq::packing_plan plan = rq::plan_packing(Set, w, goal);
+            const guarded::memory<std::byte> bytes((plan.bytes() + 7) / 8 * 8, edge::back);
+            rq::pack_weights(plan, w, bytes.span());
+            rq::gemm_weights packed;
+            REQUIRE(!rq::open_weights(bytes.span(), Set, k, p.n, 8, packed, group));
+            CHECK(rq::open_weights(bytes.span(), Set, k, p.n, 8, packed).code == rq::errc::group_mismatch);
+            const guarded::memory<std::uint8_t> x(p.x, edge::back);
+            const guarded::memory<std::byte> scratch(rq::gemm_scratch_bytes(packed.layout), edge::back);
+            std::vector<float> got(want.size());
+            rq::gemm_groups<Set>(packed, x.data(), p.m, p.stride(), 0, packed.layout.panels(), scratch.span(),
+                                 [&](rq::index i, rq::index j, const float* sums, rq::index count) {
+                                   std::copy(sums, sums + count, got.begin() + i * p.n + j);
+                                 });
+            INFO(rq::name_of(Set) << " group " << group << " k " << k << " trial " << trial);
+            CHECK(std::memcmp(got.data(), want.data(), want.size() * sizeof(float)) == 0);
+          }
+        });
+      }
+    }
+  }
+}
+
 TEST_CASE("packed weights of something else, or damaged ones, are refused") {
   const problem p = make(2, 20, 40, 8, 8, fill::random, fill::random, 4);
   const auto set = rq::instruction_set::avx2;
