@@ -6,6 +6,7 @@
 #include "support/accuracy_recipes.hpp"
 #include "support/accuracy_rows.hpp"
 #include "support/fail.hpp"
+#include "support/hold_out.hpp"
 #include "support/options.hpp"
 #include "support/progress.hpp"
 #include <chrono>
@@ -30,10 +31,18 @@ struct settings {
   std::vector<int> bits = {4, 6, 8};
   int samples = 0;
   int threads = 0;
+  bool hold_out = false;
+  int folds = 2;
+  std::vector<int> seeds = {1};
 };
 
 double seconds_since(clock_type::time_point start) {
   return std::chrono::duration<double>(clock_type::now() - start).count();
+}
+
+void limit_evaluation(examples::model_case& m, const settings& s) {
+  const auto most = static_cast<std::size_t>(s.samples);
+  if (s.samples > 0 && most < m.evaluation.size()) m.evaluation.resize(most);
 }
 
 /// All rows of a model, the float one first.
@@ -78,6 +87,23 @@ rq::result<std::vector<examples::accuracy_row>> measure(const examples::model_ca
   return rows;
 }
 
+/// The same on calibration samples alone: each fold of each split measured, and all taken together.
+rq::result<std::vector<examples::accuracy_row>> measure_held_out(const examples::model_case& m,
+                                                                 const settings& s, examples::progress& bar) {
+  std::vector<examples::accuracy_row> all;
+  for (const int seed : s.seeds) {
+    auto cases = examples::hold_out(m, s.folds, static_cast<std::uint64_t>(seed));
+    if (!cases) return cases.error();
+    for (examples::held_out_case& c : *cases) {
+      limit_evaluation(c.model, s);
+      auto rows = measure(c.model, s, bar);
+      if (!rows) return rows.error();
+      examples::add_fold(all, *std::move(rows), c.measured, m.calibration.size());
+    }
+  }
+  return all;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -91,6 +117,10 @@ int main(int argc, char** argv) {
   o.add("bits", "LIST", "widths of weights and activations", s.bits, 2, 8);
   o.add("recipe", "LIST", "recipes", s.recipes, names);
   o.add("samples", "N", "samples to evaluate on, 0 for all", s.samples, 0, std::numeric_limits<int>::max());
+  o.flag("hold-out", "judge on calibration samples alone, each part by what the others made", s.hold_out);
+  o.add("folds", "N", "parts of the calibration samples", s.folds, 2, 64);
+  o.add("seed", "LIST", "a split of the calibration samples for each", s.seeds, 0,
+        std::numeric_limits<int>::max());
   o.add("threads", "N", "threads, 0 for all cores", s.threads, 0, 256);
   o.add("report", "FILE", "where to write the rows as JSON", s.report);
   if (const auto code = o.parse(argc, argv)) return *code;
@@ -109,13 +139,11 @@ int main(int argc, char** argv) {
   for (const std::string& name : s.models) {
     auto m = examples::load_model(name, s.data);
     if (!m) return examples::fail(program, m.error());
-    if (s.samples > 0 && static_cast<std::size_t>(s.samples) < m->evaluation.size()) {
-      m->evaluation.resize(static_cast<std::size_t>(s.samples));
-    }
-    const auto rows = measure(*m, s, bar);
+    limit_evaluation(*m, s);
+    const auto rows = s.hold_out ? measure_held_out(*m, s, bar) : measure(*m, s, bar);
     bar.end();
     if (!rows) return examples::fail(program, rows.error());
-    examples::table table = examples::quality_table();
+    examples::table table = examples::quality_table(s.hold_out);
     int bits = rows->front().bits;
     for (const examples::accuracy_row& r : *rows) {
       if (r.bits != bits) table.rule();
@@ -123,7 +151,12 @@ int main(int argc, char** argv) {
       examples::add_quality(table, r);
       examples::add_report_rows(report, r, rows->front().quality);
     }
-    std::printf("\n%s: %zu samples\n", name.c_str(), m->evaluation.size());
+    if (s.hold_out) {
+      std::printf("\n%s: %zu calibration samples, %d folds, %zu splits\n", name.c_str(),
+                  m->calibration.size(), s.folds, s.seeds.size());
+    } else {
+      std::printf("\n%s: %zu samples\n", name.c_str(), m->evaluation.size());
+    }
     table.print(stdout);
     for (examples::removed_share& share : examples::removed_shares(*rows, examples::baseline_recipe)) {
       shares.push_back(std::move(share));

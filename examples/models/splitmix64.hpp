@@ -23,18 +23,25 @@ struct splitmix64 {
   }
 };
 
-/// `count` different numbers of first .. last - 1, in rising order. The remainder of a division stands for a
-/// uniform choice: off by less than 2^-50 for the sizes here.
+/// Brings `count` entries of `all`, drawn without replacement, to its front. The remainder of a division
+/// stands for a uniform choice: off by less than 2^-50 for the sizes here.
+///
+/// Requires  0 <= count <= entries
+inline void shuffle_front(splitmix64& random, std::vector<repquant::index>& all, repquant::index count) {
+  for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
+    const std::uint64_t left = all.size() - i;
+    std::swap(all[i], all[i + static_cast<std::size_t>(random() % left)]);
+  }
+}
+
+/// `count` different numbers of first .. last - 1, in rising order.
 ///
 /// Requires  0 <= count <= last - first
 inline std::vector<repquant::index> choose(splitmix64& random, repquant::index first, repquant::index last,
                                            repquant::index count) {
   std::vector<repquant::index> all;
   for (repquant::index i = first; i < last; ++i) all.push_back(i);
-  for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
-    const std::uint64_t left = all.size() - i;
-    std::swap(all[i], all[i + static_cast<std::size_t>(random() % left)]);
-  }
+  shuffle_front(random, all, count);
   all.resize(static_cast<std::size_t>(count));
   std::sort(all.begin(), all.end());
   return all;

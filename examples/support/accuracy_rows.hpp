@@ -20,6 +20,7 @@ struct accuracy_row {
   double seconds = 0;  ///< that the quantization took
   std::vector<sample_score> scores = {};
   model_quality quality = {};
+  std::vector<double> kl_by_fold = {};  ///< where samples were held out: the mean of each quantized model
 };
 
 inline std::string bits_text(int bits) { return "W" + std::to_string(bits) + "A" + std::to_string(bits); }
@@ -30,38 +31,33 @@ inline std::string with_error(const estimate& e, int digits) {
   return fixed(e.mean, digits) + (std::isnan(e.error) ? "" : " ± " + fixed(e.error, digits));
 }
 
-inline table quality_table() {
-  return table({{"model", align::left},
-                {"recipe", align::left},
-                {"bits", align::left},
-                {"engine", align::left},
-                {"KL"},
-                {"cross-entropy"},
-                {"accuracy %"},
-                {"quantize s"}});
+/// `folds`: with the standard deviation of the KL between the folds.
+inline table quality_table(bool folds = false) {
+  std::vector<table::heading> columns{
+      {"model", align::left}, {"recipe", align::left}, {"bits", align::left}, {"engine", align::left}, {"KL"},
+      {"cross-entropy"},      {"accuracy %"},          {"quantize s"}};
+  if (folds) columns.push_back({"KL spread"});
+  return table(std::move(columns));
 }
 inline void add_quality(table& t, const accuracy_row& r) {
   const bool is_float = r.recipe == "float";
   t.row({r.model, r.recipe, bits_text(r.bits), r.engine, is_float ? "0" : with_error(r.quality.kl, 5),
          with_error(r.quality.cross_entropy, 4), with_error(r.quality.accuracy, 2),
-         is_float ? "-" : fixed(r.seconds, 1)});
+         is_float ? "-" : fixed(r.seconds, 1), is_float ? "-" : fixed(deviation(r.kl_by_fold), 5)});
 }
 
 /// One JSON row per metric that the model has.
 inline void add_report_rows(report& to, const accuracy_row& r, const model_quality& of_float) {
   const auto add = [&](const std::string& metric, bool higher, double value, double float_value) {
     if (metric.empty() || std::isnan(value)) return;
-    to.row({{"model", r.model},
-            {"metric", metric},
-            {"higher_is_better", higher},
-            {"recipe", r.recipe},
-            {"weight_bits", r.bits},
-            {"activation_bits", r.bits},
-            {"engine", r.engine},
-            {"value", value},
-            {"float_value", float_value},
-            {"calibration_samples", r.calibration_samples},
-            {"seconds", r.seconds}});
+    report::object row = {{"model", r.model},           {"metric", metric},
+                          {"higher_is_better", higher}, {"recipe", r.recipe},
+                          {"weight_bits", r.bits},      {"activation_bits", r.bits},
+                          {"engine", r.engine},         {"value", value},
+                          {"float_value", float_value}, {"calibration_samples", r.calibration_samples},
+                          {"seconds", r.seconds}};
+    if (metric == "kl" && !r.kl_by_fold.empty()) row["by_fold"] = r.kl_by_fold;
+    to.row(std::move(row));
   };
   add("kl", false, r.quality.kl.mean, of_float.kl.mean);
   add("cross_entropy", false, r.quality.cross_entropy.mean, of_float.cross_entropy.mean);

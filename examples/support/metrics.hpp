@@ -48,6 +48,14 @@ struct sample_score {
   double labelled = 0;       ///< rows with a label
   double cross_entropy = 0;  ///< of -log q[label], nats, over the labelled rows
   double hits = 0;           ///< labelled rows whose largest logit is the label's
+
+  void add(const sample_score& other) {
+    rows += other.rows;
+    kl += other.kl;
+    labelled += other.labelled;
+    cross_entropy += other.cross_entropy;
+    hits += other.hits;
+  }
 };
 
 /// Scores the logits of a sample against the float model's.
@@ -98,6 +106,17 @@ inline estimate mean_over_rows(std::span<const sample_score> scores, double samp
   }
   e.error = std::sqrt(samples / (samples - 1) * squares) / n;
   return e;
+}
+
+/// The standard deviation of values, n - 1 under the root; NaN for fewer than two.
+inline double deviation(std::span<const double> values) {
+  const auto n = static_cast<double>(values.size());
+  if (values.size() < 2) return std::numeric_limits<double>::quiet_NaN();
+  double mean = 0;
+  for (const double v : values) mean += v / n;
+  double squares = 0;
+  for (const double v : values) squares += (v - mean) * (v - mean);
+  return std::sqrt(squares / (n - 1));
 }
 
 /// What is left of a model.
