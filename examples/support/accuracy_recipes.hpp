@@ -3,36 +3,15 @@
 /// more entry of it.
 #pragma once
 
-#include <repquant/parallel/threads.hpp>
 #include <repquant/repquant.hpp>
 
-#include "models/model_case.hpp"
 #include "oracle/repq_vit.hpp"
-#include "support/accuracy_evaluate.hpp"
+#include "support/ablation.hpp"
+#include "support/accuracy_recipe.hpp"
 #include <algorithm>
 #include <memory>
 
 namespace examples {
-
-/// What a recipe is to do.
-struct recipe_task {
-  const model_case& model;
-  int bits = 4;  ///< of weights and of activations
-  repquant::threads exec;
-  repquant::progress_callback progress;
-};
-
-/// A quantized model, and how many samples it was made from.
-struct recipe_result {
-  sample_runner run;
-  std::size_t calibration_samples = 0;
-};
-
-struct accuracy_recipe {
-  std::string name;
-  std::string engine;  ///< integer, or simulated
-  std::function<repquant::result<recipe_result>(const recipe_task&)> quantize;
-};
 
 /// The inputs of at most `limit` calibration samples.
 inline std::vector<repquant::matrix<>> calibration_inputs(
@@ -49,7 +28,8 @@ inline repquant::result<recipe_result> integer_result(repquant::result<repquant:
                                                       std::size_t calibration_samples) {
   if (!model) return model.error();
   const auto shared = std::make_shared<const repquant::quantized_model>(std::move(*model));
-  return recipe_result{[shared](const repquant::matrix<>& x) { return shared->run(x); }, calibration_samples};
+  return recipe_result{[shared](const repquant::matrix<>& x) { return shared->run(x); }, calibration_samples,
+                       shared};
 }
 
 /// A recipe of this library on all calibration samples.
@@ -57,20 +37,21 @@ template<class Recipe>
 repquant::result<repquant::quantized_model> quantize_with(const Recipe& recipe, const recipe_task& task) {
   const std::vector<repquant::matrix<>> samples = calibration_inputs(task.model);
   return repquant::quantize_program(task.model.network, std::span<const repquant::matrix<>>(samples),
-                                    repquant::with_bits(recipe, task.bits, task.bits), task.exec,
+                                    repquant::with_bits(recipe, task.weight_bits, task.bits), task.exec,
                                     task.progress);
 }
 template<class Recipe>
-accuracy_recipe integer_recipe(const std::string& name) {
-  return {name, "integer", [](const recipe_task& task) {
-            return integer_result(quantize_with(Recipe{}, task), task.model.calibration.size());
+accuracy_recipe integer_recipe(const std::string& name, const Recipe& recipe) {
+  return {name, "integer", [recipe](const recipe_task& task) {
+            return integer_result(quantize_with(recipe, task), task.model.calibration.size());
           }};
 }
 
 /// repquant_recipe, then refine() on the same calibration samples: by the divergence of the logits, or by the
 /// squared error of an embedding.
-inline repquant::result<recipe_result> refined(const recipe_task& task) {
-  auto model = quantize_with(repquant::repquant_recipe{}, task);
+inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& recipe,
+                                               const recipe_task& task) {
+  auto model = quantize_with(recipe, task);
   if (!model) return model.error();
   const std::vector<repquant::matrix<>> samples = calibration_inputs(task.model);
   std::vector<std::vector<index>> rows;
@@ -95,8 +76,9 @@ inline repquant::result<recipe_result> published_repq_vit(const recipe_task& tas
     const repquant::shape size{x.rows(), x.cols()};
     if (repquant::failure f = repquant::check_input(task.model.network, size, "calibration sample")) return f;
   }
-  const auto model = std::make_shared<const oracle::repq_vit_model>(oracle::quantize_repq_vit(
-      task.model.network, std::span<const repquant::matrix<>>(samples), task.bits, task.bits, task.exec));
+  const auto model = std::make_shared<const oracle::repq_vit_model>(
+      oracle::quantize_repq_vit(task.model.network, std::span<const repquant::matrix<>>(samples),
+                                task.weight_bits, task.bits, task.exec));
   return recipe_result{
       [model](const repquant::matrix<>& x) -> repquant::result<repquant::matrix<>> { return model->run(x); },
       samples.size()};
@@ -106,13 +88,27 @@ inline repquant::result<recipe_result> published_repq_vit(const recipe_task& tas
 inline constexpr const char* baseline_recipe = "repq_vit";
 
 /// All recipes, in the order of the table.
-inline std::vector<accuracy_recipe> accuracy_recipes() {
+///
+/// `share_weights`: a layer that is called several times keeps one set of codes in this library's recipes;
+/// else every call has its own.
+inline std::vector<accuracy_recipe> accuracy_recipes(bool share_weights = true) {
+  repquant::repquant_recipe recipe;
+  recipe.share_weights = share_weights;
   return {
-      integer_recipe<repquant::naive_recipe>("naive"),
+      integer_recipe("naive", repquant::naive_recipe{}),
       {baseline_recipe, "simulated", published_repq_vit},
-      integer_recipe<repquant::repquant_recipe>("repquant"),
-      {"repquant_refined", "integer", refined},
+      integer_recipe("repquant", recipe),
+      {"repquant_refined", "integer", [recipe](const recipe_task& task) { return refined(recipe, task); }},
   };
+}
+
+/// The recipes of the ablation of these ingredients: none, each alone, all, all but each.
+inline std::vector<accuracy_recipe> ablation_recipes(const std::vector<std::string>& names) {
+  std::vector<accuracy_recipe> all{integer_recipe("plain", recipe_with_only(""))};
+  for (const std::string& n : names) all.push_back(integer_recipe("only " + n, recipe_with_only(n)));
+  all.push_back(integer_recipe("repquant", recipe_without("")));
+  for (const std::string& n : names) all.push_back(integer_recipe("without " + n, recipe_without(n)));
+  return all;
 }
 
 }  // namespace examples

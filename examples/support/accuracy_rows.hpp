@@ -15,15 +15,19 @@ struct accuracy_row {
   std::string accuracy = {};  ///< the name of the model's measure of accuracy, or empty
   std::string recipe = {};
   int bits = 32;
+  int weight_bits = 0;  ///< where they differ; 0: as all else
   std::string engine = {};
   std::size_t calibration_samples = 0;
   double seconds = 0;  ///< that the quantization took
   std::vector<sample_score> scores = {};
   model_quality quality = {};
+  std::string error_report = {};        ///< tables of the worst sites, or empty
   std::vector<double> kl_by_fold = {};  ///< where samples were held out: the mean of each quantized model
 };
 
-inline std::string bits_text(int bits) { return "W" + std::to_string(bits) + "A" + std::to_string(bits); }
+inline std::string bits_text(int bits, int weight_bits = 0) {
+  return "W" + std::to_string(weight_bits > 0 ? weight_bits : bits) + "A" + std::to_string(bits);
+}
 
 /// 1.234 +- 0.056, with digits to the second of the error.
 inline std::string with_error(const estimate& e, int digits) {
@@ -41,20 +45,26 @@ inline table quality_table(bool folds = false) {
 }
 inline void add_quality(table& t, const accuracy_row& r) {
   const bool is_float = r.recipe == "float";
-  t.row({r.model, r.recipe, bits_text(r.bits), r.engine, is_float ? "0" : with_error(r.quality.kl, 5),
-         with_error(r.quality.cross_entropy, 4), with_error(r.quality.accuracy, 2),
-         is_float ? "-" : fixed(r.seconds, 1), is_float ? "-" : fixed(deviation(r.kl_by_fold), 5)});
+  t.row({r.model, r.recipe, bits_text(r.bits, r.weight_bits), r.engine,
+         is_float ? "0" : with_error(r.quality.kl, 5), with_error(r.quality.cross_entropy, 4),
+         with_error(r.quality.accuracy, 2), is_float ? "-" : fixed(r.seconds, 1),
+         is_float ? "-" : fixed(deviation(r.kl_by_fold), 5)});
 }
 
 /// One JSON row per metric that the model has.
 inline void add_report_rows(report& to, const accuracy_row& r, const model_quality& of_float) {
   const auto add = [&](const std::string& metric, bool higher, double value, double float_value) {
     if (metric.empty() || std::isnan(value)) return;
-    report::object row = {{"model", r.model},           {"metric", metric},
-                          {"higher_is_better", higher}, {"recipe", r.recipe},
-                          {"weight_bits", r.bits},      {"activation_bits", r.bits},
-                          {"engine", r.engine},         {"value", value},
-                          {"float_value", float_value}, {"calibration_samples", r.calibration_samples},
+    report::object row = {{"model", r.model},
+                          {"metric", metric},
+                          {"higher_is_better", higher},
+                          {"recipe", r.recipe},
+                          {"weight_bits", r.weight_bits > 0 ? r.weight_bits : r.bits},
+                          {"activation_bits", r.bits},
+                          {"engine", r.engine},
+                          {"value", value},
+                          {"float_value", float_value},
+                          {"calibration_samples", r.calibration_samples},
                           {"seconds", r.seconds}};
     if (metric == "kl" && !r.kl_by_fold.empty()) row["by_fold"] = r.kl_by_fold;
     to.row(std::move(row));
