@@ -49,6 +49,7 @@ inline std::string site_class(const repquant::model_view& m, std::size_t i) {
   for (std::size_t k = i; k-- > 0;) {
     const repquant::instruction& s = all[k];
     if (s.out != from) continue;
+    if (s.kind == opcode::norm) return "norm_output";
     if (s.kind == opcode::attention) return "attention_output";
     if (s.kind == opcode::activate || s.kind == opcode::multiply) return "mlp_hidden";
     if (s.kind != opcode::select_row) break;
@@ -161,7 +162,8 @@ class float_sites_model {
       const repquant::matrix<> b = k.middleCols(g * d, d).array() - static_cast<float>(s.zero_b);
       repquant::matrix<> c = v.middleCols(g * d, d).rowwise() - value_zero.segment(g * d, d);
       c.array().rowwise() *= value_scale.segment(g * d, d).array();
-      repquant::matrix<> p = multiplier(h) * (a * b.transpose());
+      repquant::matrix<> p = a * b.transpose();
+      p *= multiplier(h);  // after the sum, which is exact: equal scores stay equal, and their ties ties
       for (index i = 0; i < p.rows(); ++i) {
         const index seen =
             s.flag != 0 ? std::clamp(i + 1 + k.rows() - q.rows(), index{0}, k.rows()) : k.rows();
