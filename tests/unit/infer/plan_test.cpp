@@ -8,8 +8,8 @@
 
 #include "catch.hpp"
 #include "unit/infer/written_model.hpp"
+#include "unit/kernel/guarded.hpp"
 #include <map>
-#include <mutex>
 
 namespace rq = repquant;
 
@@ -33,17 +33,9 @@ struct prepared {
   rq::failure refused;
 };
 
-/// Memory of exactly `n` bytes at an odd address, with guards that show a write beyond.
-struct exact_memory {
-  explicit exact_memory(std::size_t n) : size(n), bytes(n + 129, std::byte{0xA5}) {}
-  std::span<std::byte> inside() { return {bytes.data() + 65, size}; }
-  [[nodiscard]] bool untouched() const {
-    const auto is_guard = [](std::byte b) { return b == std::byte{0xA5}; };
-    return std::all_of(bytes.begin(), bytes.begin() + 65, is_guard) &&
-           std::all_of(bytes.end() - 64, bytes.end(), is_guard);
-  }
-  std::size_t size;
-  std::vector<std::byte> bytes;
+/// Memory of exactly so many bytes: the next one may not be touched.
+struct exact_memory : guarded::memory<std::byte> {
+  explicit exact_memory(std::size_t n) : memory(n, guarded::edge::back) {}
 };
 
 std::vector<float> random_input(rq::index n, unsigned seed) {
@@ -117,18 +109,16 @@ void require_defined_bits(const std::vector<std::byte>& saved, std::initializer_
         const rq::batch b{.rows = rows, .samples = samples, .parts = parts};
         exact_memory workspace(p.engine.workspace_bytes(b));
         std::vector<float> y(each * static_cast<std::size_t>(samples), -1);
-        p.engine.run(x.data(), b, y, workspace.inside(), rq::threads{.count = 3});
+        p.engine.run(x.data(), b, y, workspace.span(), rq::threads{.count = 3});
         REQUIRE(same_bits(y, std::span(want).first(y.size())));
-        REQUIRE(workspace.untouched());
         // what a run left there does not matter, nor do the architecture and the kind of products
         std::fill(y.begin(), y.end(), -1.0F);
-        p.engine.run<rq::scalar_arch>(x.data(), b, y, workspace.inside(), rq::inline_executor{});
+        p.engine.run<rq::scalar_arch>(x.data(), b, y, workspace.span(), rq::inline_executor{});
         REQUIRE(same_bits(y, std::span(want).first(y.size())));
         exact_memory simulated(p.engine.workspace_bytes<rq::simulated_products>(b));
-        p.engine.run<rq::default_arch, rq::simulated_products>(x.data(), b, y, simulated.inside(),
+        p.engine.run<rq::default_arch, rq::simulated_products>(x.data(), b, y, simulated.span(),
                                                                rq::inline_executor{});
         REQUIRE(same_bits(y, std::span(want).first(y.size())));
-        REQUIRE(simulated.untouched());
       }
     }
     // the codes of one sample, site by site. Rows of probabilities come block by block, and those of a causal
@@ -219,7 +209,7 @@ TEST_CASE("tokens that come in chunks give the bits of the whole sequence", "[in
     for (const auto& chunks : {std::vector<rq::index>(40, 1), std::vector<rq::index>{5, 1, 1, 70, 1, 2},
                                std::vector<rq::index>{130, 1}}) {
       exact_memory memory(p.engine.cache_bytes(most));
-      rq::token_cache cache{memory.inside(), most};
+      rq::token_cache cache{memory.span(), most};
       for (int again = 0; again < 2; ++again) {  // the second sequence finds what the first left
         cache.tokens = 0;
         for (const rq::index rows : chunks) {
@@ -229,12 +219,10 @@ TEST_CASE("tokens that come in chunks give the bits of the whole sequence", "[in
             exact_memory workspace(p.engine.workspace_bytes(most, rows, parts));
             std::vector<float> y(static_cast<std::size_t>(whole.engine.output_rows(rows) * 7));
             const rq::index before = cache.tokens;
-            p.engine.run(x.data() + before * 16, rows, y, cache, workspace.inside(), parts,
+            p.engine.run(x.data() + before * 16, rows, y, cache, workspace.span(), parts,
                          rq::threads{.count = static_cast<int>(parts)});
             const std::vector<float> want = expected(before + rows);
             REQUIRE(same_bits(y, std::span(want).last(y.size())));
-            REQUIRE(workspace.untouched());
-            REQUIRE(memory.untouched());
             REQUIRE(cache.tokens == before + rows);
             if (parts == 1) cache.tokens = before;  // and the same chunk once more
           }
@@ -275,7 +263,7 @@ TEST_CASE("what a decoder cannot run is refused with its place", "[infer][decode
 
   const prepared<rq::decoder> p(written::decoder(2, 1, 20));
   exact_memory memory(p.engine.cache_bytes(30));
-  rq::token_cache cache{memory.inside(), 30};
+  rq::token_cache cache{memory.span(), 30};
   CHECK(p.engine.check_rows(cache, 0).code == rq::errc::empty);
   CHECK_FALSE(p.engine.check_rows(cache, 20));
   CHECK(p.engine.check_rows(cache, 21).want == 20);  // positions
