@@ -9,6 +9,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include "support/data_directory.hpp"
 #include "support/fashion_mnist.hpp"
 #include "support/vit_model.hpp"
 #include <map>
@@ -28,8 +29,8 @@ struct network {
 };
 
 network load() {
-  auto weights = examples::load_vit(REPQUANT_EXAMPLE_DATA "/vit_weights.safetensors");
-  auto data = examples::load_fashion_mnist(REPQUANT_EXAMPLE_DATA, images_in_batch);
+  auto weights = examples::load_vit(examples::data_directory() + "/vit_weights.safetensors");
+  auto data = examples::load_fashion_mnist(examples::data_directory(), images_in_batch);
   network n{rq::record(examples::vit_model{weights.value()}, 16).value(), {}, {}};
   n.images.resize(images_in_batch * patches, 16);
   std::vector<rq::matrix<>> calibration;

@@ -6,6 +6,7 @@
 #include <repquant/parallel/threads.hpp>
 #include <repquant/repquant.hpp>
 
+#include "support/data_directory.hpp"
 #include "support/fail.hpp"
 #include "support/fashion_mnist.hpp"
 #include "support/options.hpp"
@@ -30,8 +31,8 @@ using clock_type = std::chrono::steady_clock;
 constexpr const char* program = "quantize_vit";
 
 struct settings {
-  std::string data = REPQUANT_EXAMPLE_DATA;
-  std::string weights = REPQUANT_EXAMPLE_DATA "/vit_weights.safetensors";
+  std::string data = examples::data_directory();
+  std::string weights = examples::data_directory() + "/vit_weights.safetensors";
   std::string report;
   std::string save;
   std::vector<int> bits = {8, 6, 4};

@@ -6,6 +6,7 @@
 #include <repquant/block.hpp>
 #include <repquant/parallel/threads.hpp>
 
+#include "support/data_directory.hpp"
 #include "support/fashion_mnist.hpp"
 #include "support/vit_model.hpp"
 
@@ -14,9 +15,9 @@ namespace compare {
 namespace rq = repquant;
 
 rq::result<main_job> load_main_job(index calibration, index images) {
-  const auto weights = examples::load_vit(REPQUANT_EXAMPLE_DATA "/vit_weights.safetensors");
+  const auto weights = examples::load_vit(examples::data_directory() + "/vit_weights.safetensors");
   if (!weights) return weights.error();
-  const auto data = examples::load_fashion_mnist(REPQUANT_EXAMPLE_DATA, std::max(calibration, images));
+  const auto data = examples::load_fashion_mnist(examples::data_directory(), std::max(calibration, images));
   if (!data) return data.error();
   auto network = rq::record(examples::vit_model{*weights}, weights->patch_embed.in());
   if (!network) return network.error();

@@ -6,6 +6,7 @@
 #include <repquant/block/evaluate.hpp>
 
 #include "random.hpp"
+#include "support/data_directory.hpp"
 #include "support/fashion_mnist.hpp"
 #include "support/vit_model.hpp"
 #include <string>
@@ -19,9 +20,9 @@ using repquant::index;
 /// network, each drawn, with repetition, from a row of the network's 50 scores. So every row has the
 /// distribution of a real one, at another length.
 inline repquant::result<buffer<float>> real_scores(index heads, index tokens) {
-  const auto weights = examples::load_vit(REPQUANT_EXAMPLE_DATA "/vit_weights.safetensors");
+  const auto weights = examples::load_vit(examples::data_directory() + "/vit_weights.safetensors");
   if (!weights) return weights.error();
-  const auto data = examples::load_fashion_mnist(REPQUANT_EXAMPLE_DATA, 1);
+  const auto data = examples::load_fashion_mnist(examples::data_directory(), 1);
   if (!data) return data.error();
   const auto network = repquant::record(examples::vit_model{*weights}, weights->patch_embed.in());
   if (!network) return network.error();

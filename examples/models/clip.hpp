@@ -10,6 +10,7 @@
 #include "models/read_block.hpp"
 #include "models/text_file.hpp"
 #include "models/vary.hpp"
+#include "support/data_directory.hpp"
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -121,7 +122,7 @@ inline repquant::result<clip_weights> load_clip_weights(const std::string& path)
 }
 
 /// Where this project lists captions to calibrate on, mixed so that the first few are of all kinds.
-inline const std::string clip_captions = REPQUANT_EXAMPLE_DATA "/../models/clip_captions.txt";
+inline const std::string clip_captions = data_directory() + "/../models/clip_captions.txt";
 
 /// A caption, in one case of two with a word of it exchanged for one of another caption, or followed by one,
 /// and in one of two with one character changed, doubled or left out; none of the captions `never`.

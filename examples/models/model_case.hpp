@@ -39,7 +39,7 @@ struct model_case {
   output_kind output = output_kind::logits;
   float similarity_scale = 1;
   /// A sample to train on, like those that the model will see: made from the first `training` calibration
-  /// samples and numbers drawn from `random`. Only its input and rows are set.
+  /// samples and numbers drawn from `random`. Only its input and rows are set. May be empty.
   std::function<model_sample(std::size_t training, repquant::splitmix64& random)> vary;
 };
 

@@ -56,8 +56,8 @@ inline double multiply_adds(const repquant::program& p, index rows) {
 }
 
 /// How refinement trains a model: on its first calibration samples and on variations of them, half and half,
-/// judged by the last ones. As many steps as 1e12 multiply-adds forward are, which is minutes of two cores,
-/// but 300 to 1,500.
+/// judged by the last ones; on the samples alone where the model has no variations. As many steps as 1e12
+/// multiply-adds forward are, which is minutes of two cores, but 300 to 1,500.
 inline repquant::refinement refinement_of(const model_case& m) {
   repquant::refinement o;
   o.block_steps = 0;
@@ -75,7 +75,7 @@ inline repquant::refinement refinement_of(const model_case& m) {
       static_cast<std::size_t>(repquant::training_samples(o, static_cast<index>(m.calibration.size())));
   o.source = [&m, training, seed = o.seed](std::uint64_t number) {
     auto random = repquant::splitmix64::of(seed, number);
-    if (!chance(random, 0.5F)) {
+    if (!m.vary || !chance(random, 0.5F)) {
       const model_sample& s =
           m.calibration[static_cast<std::size_t>(random.below(static_cast<index>(training)))];
       return repquant::refinement_sample{s.input, s.rows};

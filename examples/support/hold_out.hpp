@@ -39,7 +39,8 @@ inline repquant::result<std::vector<held_out_case>> hold_out(const model_case& m
   std::vector<held_out_case> cases;
   for (int fold = 0; fold < folds; ++fold) {
     held_out_case c;
-    c.model = {m.name, m.network, {}, {}, m.accuracy, m.output, m.similarity_scale};
+    // without variations: those of the model are made from all its samples
+    c.model = {m.name, m.network, {}, {}, m.accuracy, m.output, m.similarity_scale, {}};
     for (std::size_t i = 0; i < part.size(); ++i) {
       if (part[i] == fold) c.measured.push_back(i);
       (part[i] == fold ? c.model.evaluation : c.model.calibration).push_back(m.calibration[i]);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "networks.hpp"
+#include "support/data_directory.hpp"
 #include "support/fashion_mnist.hpp"
 #include "support/vit_model.hpp"
 #include <cstdlib>
@@ -10,7 +11,7 @@
 namespace networks {
 
 inline const std::string& example_data() {
-  static const std::string path = REPQUANT_EXAMPLE_DATA;
+  static const std::string path = examples::data_directory();
   return path;
 }
 inline const examples::vit_weights& vit_weights() {

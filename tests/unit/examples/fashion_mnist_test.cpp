@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// IDX files and Fashion-MNIST directories: what is read, and what is refused with which numbers.
+#include "support/data_directory.hpp"
 #include "support/fashion_mnist.hpp"
 
 #include "catch.hpp"
@@ -10,7 +11,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const std::string directory = REPQUANT_EXAMPLE_DATA;
+const std::string directory = examples::data_directory();
 
 std::vector<std::byte> idx(const std::vector<std::uint32_t>& head, std::size_t bytes) {
   std::vector<std::byte> out;

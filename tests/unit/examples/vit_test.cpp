@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// The example network in float: what its loader refuses, the logits it was published with, and that
 /// unbalancing its norms leaves its function as it is.
+#include "support/data_directory.hpp"
 #include "support/vit.hpp"
 
 #include <repquant/io/write_safetensors.hpp>
@@ -23,7 +24,7 @@ namespace rq = repquant;
 
 namespace {
 
-const std::string data = REPQUANT_EXAMPLE_DATA;
+const std::string data = examples::data_directory();
 
 const examples::vit_weights& network() {
   static const examples::vit_weights w = examples::load_vit(data + "/vit_weights.safetensors").value();
