@@ -121,8 +121,8 @@ TEST_CASE("exp2_of_negative is within 4 2^-24 of the result, from -126 to 0") {
   const auto f = [](const auto& v) { return rq::elementary::exp2_of_negative(v); };
   std::vector<float> scalar(x.size());
   std::vector<float> wide(x.size());
-  rq::map_row<rq::scalar_arch>(scalar, f, x.data());
-  rq::map_row<rq::default_arch>(wide, f, x.data());
+  rq::map_row<rq::scalar_arch>(std::span(scalar), f, x.data());
+  rq::map_row<rq::default_arch>(std::span(wide), f, x.data());
   CHECK(oracle::same_bits(scalar, wide));
   CHECK((rq::elementary::exp2_of_negative(0.0F) == 1.0F && rq::elementary::exp2_of_negative(-0.0F) == 1.0F));
   CHECK(rq::elementary::exp2_of_negative(-126.0F) == 0x1p-126F);
