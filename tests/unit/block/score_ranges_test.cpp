@@ -9,7 +9,7 @@ namespace rq = repquant;
 
 namespace {
 
-constexpr rq::uniform four_bits{.bits = 4};
+constexpr rq::uniform score_codec{.bits = 4};
 
 /// The value of a code of x, from the definition alone.
 double coded(double x, const rq::affine& p) {
@@ -57,7 +57,7 @@ double cost(const rq::attention_options& o, const rq::detail::attention_paramete
 std::vector<rq::affine> ranges(const rq::matrix<>& x) {
   std::vector<rq::affine> p;
   for (rq::index c = 0; c < x.cols(); ++c)
-    p.push_back(four_bits.fit({x.col(c).minCoeff(), x.col(c).maxCoeff()}));
+    p.push_back(score_codec.fit({x.col(c).minCoeff(), x.col(c).maxCoeff()}));
   return p;
 }
 
@@ -70,11 +70,11 @@ TEST_CASE("the error of scores is that of its definition", "[block]") {
       const rq::matrix<> k = 2 * networks::random_samples(1, 40, 12, 6).front();
       const rq::attention_options o{.heads = 4, .kv_heads = 2, .scale = 0.4F, .causal = causal};
       rq::detail::attention_parameters p{ranges(q), ranges(k), {}, {}};
-      rq::detail::equalize_scores(o, four_bits, four_bits, p);
+      rq::detail::equalize_scores(o, score_codec, score_codec, p);
       for (rq::index g = 0; g < 2; ++g) {
         std::vector<rq::detail::score_sample> samples;
         for (rq::index h = 2 * g; h < 2 * g + 2; ++h) samples.push_back(rq::detail::scores_of(o, q, k, h, g));
-        rq::detail::score_search search(o, four_bits, four_bits, g, samples);
+        rq::detail::score_search search(o, score_codec, score_codec, g, samples);
         const double e = search.measure(p);
         CAPTURE(tokens, causal, g);
         CHECK(e > 0);
@@ -89,8 +89,8 @@ TEST_CASE("a smaller product of scales narrows both sides alike", "[block]") {
   const rq::attention_options o{.heads = 2, .kv_heads = 2, .scale = 1};
   rq::detail::attention_parameters whole{ranges(q), ranges(q), {}, {}};
   rq::detail::attention_parameters less = whole;
-  rq::detail::equalize_scores(o, four_bits, four_bits, whole);
-  rq::detail::equalize_scores(o, four_bits, four_bits, less, 0.49);
+  rq::detail::equalize_scores(o, score_codec, score_codec, whole);
+  rq::detail::equalize_scores(o, score_codec, score_codec, less, 0.49);
   for (std::size_t c = 0; c < 8; ++c) {
     CHECK(static_cast<double>(less.query[c].scale) ==
           Approx(0.7 * static_cast<double>(whole.query[c].scale)).epsilon(1e-5));
@@ -107,11 +107,11 @@ TEST_CASE("range moves between queries and keys of a channel only where scores g
     const rq::attention_options o{.heads = 4, .kv_heads = 2, .scale = 1};
     rq::detail::attention_parameters p{ranges(q), ranges(k), {}, {}};
     for (std::size_t c = 0; c < 8; c += 3) p.key[c].scale *= 2;  // some channels could do with finer keys
-    rq::detail::equalize_scores(o, four_bits, four_bits, p);
+    rq::detail::equalize_scores(o, score_codec, score_codec, p);
     const rq::detail::attention_parameters before = p;
     std::vector<rq::detail::score_sample> samples;
     for (rq::index h = 0; h < 2; ++h) samples.push_back(rq::detail::scores_of(o, q, k, h, 0));
-    rq::detail::score_search search(o, four_bits, four_bits, 0, samples);
+    rq::detail::score_search search(o, score_codec, score_codec, 0, samples);
     search.descend(p);
     CAPTURE(seed);
     CHECK(cost(o, p, q, k, 0) < 0.98 * cost(o, before, q, k, 0));
@@ -152,8 +152,8 @@ TEST_CASE("chosen score ranges cost no more than those that clip nothing", "[blo
     rq::detail::attention_parameters given{ranges(all), ranges(all), {}, {}};
     for (std::size_t c = 0; c < 16; c += 4) given.query[c].scale *= 6;
     rq::detail::attention_parameters whole = given;
-    rq::detail::equalize_scores(s.attention, four_bits, four_bits, whole);
-    rq::detail::choose_score_ranges(state, s, four_bits, four_bits, given);
+    rq::detail::equalize_scores(s.attention, score_codec, score_codec, whole);
+    rq::detail::choose_score_ranges(state, s, score_codec, score_codec, given);
     double before = 0;
     double after = 0;
     for (rq::index n = 0; n < 16; ++n) {  // the samples that it looks at

@@ -14,7 +14,7 @@ using networks::samples;
 
 /// A class token, a block of two heads called twice, a last norm, and the token's row: work for every
 /// ingredient.
-rq::program network() {
+rq::program small_network() {
   const rq::encoder_block b = networks::random_encoder(16, 32, 2, 50);
   return rq::record(networks::block{[&](rq::trace& t, rq::value x) {
                       x = t.prepend_row("class", networks::random_matrix(1, 16, 1, 9), x);
@@ -33,7 +33,7 @@ std::vector<std::byte> bytes_of(const rq::result<rq::quantized_model>& m) {
   return {m->bytes().begin(), m->bytes().end()};
 }
 std::vector<std::byte> quantized(const examples::ablation_recipe& r) {
-  static const rq::program p = network();
+  static const rq::program p = small_network();
   static const samples x = networks::random_samples(24, 5, 16, 5);
   return bytes_of(rq::quantize_program(p, x, rq::with_bits(r, 4, 4), networks::executor{2}));
 }
@@ -70,7 +70,7 @@ examples::accuracy_recipe shifted(const std::string& name, float by) {
 }  // namespace
 
 TEST_CASE("ablation: all ingredients are the recipe, none are plain rounding", "[examples]") {
-  const rq::program p = network();
+  const rq::program p = small_network();
   const samples x = networks::random_samples(24, 5, 16, 5);
   CHECK(quantized(examples::recipe_without("")) == bytes_of(networks::quantize(p, x, "repquant", 4, 4)));
   CHECK(quantized(examples::recipe_with_only("")) == bytes_of(networks::quantize(p, x, "naive", 4, 4)));
