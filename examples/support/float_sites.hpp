@@ -162,15 +162,20 @@ class float_sites_model {
       const repquant::matrix<> b = k.middleCols(g * d, d).array() - static_cast<float>(s.zero_b);
       repquant::matrix<> c = v.middleCols(g * d, d).rowwise() - value_zero.segment(g * d, d);
       c.array().rowwise() *= value_scale.segment(g * d, d).array();
-      repquant::matrix<> p = a * b.transpose();
-      p *= multiplier(h);  // after the sum, which is exact: equal scores stay equal, and their ties ties
+      const repquant::matrix<double> sums =
+          (a * b.transpose()).cast<double>();  // of codes exact, so ties tie
+      repquant::matrix<> p = repquant::matrix<>::Zero(q.rows(), k.rows());
+      std::vector<float> shares(static_cast<std::size_t>(repquant::padded_scores(k.rows())));
       for (index i = 0; i < p.rows(); ++i) {
         const index seen =
             s.flag != 0 ? std::clamp(i + 1 + k.rows() - q.rows(), index{0}, k.rows()) : k.rows();
-        const std::span<float> scores(p.row(i).data(), static_cast<std::size_t>(seen));
-        repquant::softmax_row(std::span<const float>(scores), scores);
-        for (float& x : scores) x = exact ? x : decoded(x);
-        p.row(i).tail(k.rows() - seen).setZero();
+        repquant::softmax_of_sums(
+            std::span<const double>(sums.row(i).data(), static_cast<std::size_t>(k.rows())), multiplier(h),
+            seen, std::span<float>(shares));
+        for (index j = 0; j < seen; ++j) {
+          const float share = shares[static_cast<std::size_t>(j)];
+          p(i, j) = exact ? share : decoded(share);
+        }
       }
       out.middleCols(h * d, d) = p * c;
     }
