@@ -8,4 +8,4 @@ foreach(dir IN LISTS INCLUDE_DIRS)
 endforeach()
 execute_process(COMMAND "${COMPILER}" -std=c++20 -O2 ${includes} -c "${FILE}" -o "${OBJECT}"
                 COMMAND_ERROR_IS_FATAL ANY)
-execute_process(COMMAND ${SYMBOLS} --products "${OBJECT}" COMMAND_ERROR_IS_FATAL ANY)
+execute_process(COMMAND "${PYTHON}" "${SCRIPT}" --products "${OBJECT}" COMMAND_ERROR_IS_FATAL ANY)
