@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
 /// A quantized model with the sites of one class left in float: what that class costs. Codes are kept as real
 /// numbers here; where a site is left in float they are neither rounded nor clipped, and all else stays as it
-/// was quantized.
+/// was quantized: sums are in double, where those of codes are exact, and are rounded as the engine rounds
+/// them, so that no code at a tie goes another way than in the engine.
 #pragma once
 
 #include <repquant/block/quantized_model.hpp>
 #include <repquant/infer/integer_products.hpp>
 #include <repquant/infer/softmax.hpp>
 
-#include "oracle/model.hpp"
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <span>
 #include <string>
@@ -61,7 +62,7 @@ inline std::string site_class(const repquant::model_view& m, std::size_t i) {
 /// A quantized model that runs in float, but for the codes of its sites and weights.
 class float_sites_model {
  public:
-  /// `exact`: the class that is not rounded; empty: none, which is the model itself but for float rounding.
+  /// `exact`: the class that is not rounded; empty: none, which is the model itself, to the bit.
   float_sites_model(std::shared_ptr<const repquant::quantized_model> model, const std::string& exact)
       : model_(std::move(model)) {
     const repquant::model_view& m = model_->view();
@@ -85,6 +86,7 @@ class float_sites_model {
                                m.header().input_cols};
     }
     std::vector<repquant::matrix<>> file(m.row_bytes().size());
+    std::vector<bool> real(file.size());  // by register: its codes are not rounded
     file[0] = x;
     for (std::size_t i = 0; i < m.instructions().size(); ++i) {
       const repquant::instruction& s = m.instructions()[i];
@@ -94,11 +96,12 @@ class float_sites_model {
       repquant::matrix<>& out = file[static_cast<std::size_t>(s.out)];
       if (s.kind == repquant::opcode::encode) {
         out = encode(s, at(s.a), exact_[i]);
+        real[static_cast<std::size_t>(s.out)] = exact_[i];
       } else if (s.kind == repquant::opcode::linear) {
-        out = (at(s.a).array() - static_cast<float>(s.zero_a)).matrix() * weights_[i].transpose();
-        out.rowwise() += row<float>(s.data[3], s.cols);
+        out = linear(s, weights_[i], at(s.a));
       } else if (s.kind == repquant::opcode::attention) {
-        out = attend(s, at(s.a), at(s.b), at(s.c), exact_[i]);
+        const bool real_scores = real[static_cast<std::size_t>(s.a)] || real[static_cast<std::size_t>(s.b)];
+        out = attend(s, at(s.a), at(s.b), at(s.c), real_scores, exact_[i]);
       } else {
         run_on_floats(s, file);
       }
@@ -107,28 +110,45 @@ class float_sites_model {
   }
 
  private:
-  /// Constants as a row of floats.
   template<class T>
-  [[nodiscard]] Eigen::RowVectorXf row(std::uint64_t offset, index count) const {
-    const auto n = model_->view().numbers<T>(offset, static_cast<std::size_t>(count));
-    return Eigen::Map<const Eigen::Matrix<T, 1, Eigen::Dynamic>>(n.data(), count).template cast<float>();
+  [[nodiscard]] std::span<const T> numbers(std::uint64_t offset, index count) const {
+    return model_->view().numbers<T>(offset, static_cast<std::size_t>(count));
+  }
+  /// Numbers in double, less their zero points, one per column.
+  static repquant::matrix<double> centered(const repquant::matrix<>& x, index from,
+                                           std::span<const std::int32_t> zero) {
+    const auto zeros = Eigen::Map<const Eigen::Matrix<std::int32_t, 1, Eigen::Dynamic>>(
+        zero.data(), static_cast<index>(zero.size()));
+    return x.middleCols(from, zeros.size()).cast<double>().rowwise() - zeros.cast<double>();
   }
 
-  /// (w - zero) m, so that a product with codes about their zero point is the layer's result.
+  /// The codes of a linear layer's weights about their zero points.
   [[nodiscard]] repquant::matrix<> weights_of(const repquant::instruction& s) const {
-    const auto codes = model_->view().numbers<std::uint8_t>(
-        s.data[0], static_cast<std::size_t>(s.cols) * static_cast<std::size_t>(s.inner));
+    const auto codes = numbers<std::uint8_t>(s.data[0], static_cast<index>(s.cols) * s.inner);
+    const auto zero = numbers<std::int32_t>(s.data[1], s.cols);
     repquant::matrix<> w =
         Eigen::Map<const repquant::matrix<std::uint8_t>>(codes.data(), s.cols, s.inner).cast<float>();
-    w.colwise() -= row<std::int32_t>(s.data[1], s.cols).transpose();
-    w.array().colwise() *= row<float>(s.data[2], s.cols).transpose().array();
+    for (index o = 0; o < w.rows(); ++o)
+      w.row(o).array() -= static_cast<float>(zero[static_cast<std::size_t>(o)]);
     return w;
+  }
+  [[nodiscard]] repquant::matrix<> linear(const repquant::instruction& s, const repquant::matrix<>& w,
+                                          const repquant::matrix<>& x) const {
+    const repquant::matrix<double> codes = x.cast<double>().array() - static_cast<double>(s.zero_a);
+    const repquant::matrix<double> sums = codes * w.cast<double>().transpose();
+    repquant::matrix<> y(x.rows(), s.cols);
+    const auto n = static_cast<std::size_t>(s.cols);
+    for (index t = 0; t < y.rows(); ++t) {
+      repquant::requantize_row(std::span<const double>(sums.row(t).data(), n),
+                               numbers<float>(s.data[2], s.cols), numbers<float>(s.data[3], s.cols),
+                               std::span<float>(y.row(t).data(), n));
+    }
+    return y;
   }
 
   [[nodiscard]] repquant::matrix<> encode(const repquant::instruction& s, const repquant::matrix<>& x,
                                           bool exact) const {
-    const auto params = model_->view().numbers<repquant::affine>(
-        s.data[0], s.per_column != 0 ? static_cast<std::size_t>(s.cols) : 1);
+    const auto params = numbers<repquant::affine>(s.data[0], s.per_column != 0 ? s.cols : 1);
     repquant::uniform codec;
     codec.bits = s.bits;
     repquant::matrix<> y(x.rows(), x.cols());
@@ -142,42 +162,73 @@ class float_sites_model {
     return y;
   }
 
+  /// The softmax of a query over the keys that it sees: of sums of codes as the engine has it, of real ones
+  /// (which are not integers, as softmax_of_sums needs them) that of the running float model.
+  static void softmax(std::span<const double> sums, float multiplier, index seen, bool real,
+                      std::span<float> p) {
+    if (!real) {
+      repquant::softmax_of_sums(sums, multiplier, seen, p);
+      return;
+    }
+    const auto n = static_cast<std::size_t>(seen);
+    for (std::size_t j = 0; j < n; ++j) p[j] = static_cast<float>(sums[j] * static_cast<double>(multiplier));
+    repquant::softmax_row(std::span<const float>(p.first(n)), p.first(n));
+  }
+
+  /// What a probability's code weighs in the sums of the even codes, or in those of the odd ones.
+  static void weigh(const repquant::probability_code& code, float p, double& even, double& odd) {
+    code.visit([&]<class C>(const C& codec, const auto& params) {
+      const int c = codec.encode(p, params);
+      if constexpr (std::same_as<C, repquant::uniform>) {
+        even = c - params.zero_point;
+      } else if (!codec.is_zero(c)) {
+        const bool half = std::same_as<C, repquant::log_sqrt2> && c % 2 != 0;
+        (half ? odd : even) = std::ldexp(1.0, repquant::largest_shift(codec) - C::shift(c));
+      }
+    });
+  }
+
   [[nodiscard]] repquant::matrix<> attend(const repquant::instruction& s, const repquant::matrix<>& q,
                                           const repquant::matrix<>& k, const repquant::matrix<>& v,
-                                          bool exact) const {
+                                          bool real_scores, bool exact) const {
     const index d = s.inner;
-    const auto multiplier = row<float>(s.data[0], s.heads);
-    const auto query_zero = row<std::int32_t>(s.data[1], s.heads * d);
-    const auto value_zero = row<std::int32_t>(s.data[2], s.kv_heads * d);
-    const auto value_scale = row<float>(s.data[3], s.kv_heads * d);
-    const oracle::probability_codes codes(s);
-    const auto decoded = [&](float p) {
-      const int c = codes.of(p);
-      return static_cast<float>(codes.weight(c) * codes.worth(codes.steps == 2 && c % 2 == 1));
-    };
+    const auto width = static_cast<std::size_t>(d);
+    std::vector<float> shares(static_cast<std::size_t>(repquant::padded_scores(k.rows())));
+    std::vector<float> even_scale(width);
+    std::vector<float> odd_scale(width);
+    const std::vector<std::int32_t> key_zero(width, s.zero_b);
     repquant::matrix<> out(q.rows(), s.cols);
-    for (index h = 0; h < s.heads; ++h) {
-      const index g = h / (s.heads / s.kv_heads);
-      const repquant::matrix<> a = q.middleCols(h * d, d).rowwise() - query_zero.segment(h * d, d);
-      const repquant::matrix<> b = k.middleCols(g * d, d).array() - static_cast<float>(s.zero_b);
-      repquant::matrix<> c = v.middleCols(g * d, d).rowwise() - value_zero.segment(g * d, d);
-      c.array().rowwise() *= value_scale.segment(g * d, d).array();
-      const repquant::matrix<double> sums =
-          (a * b.transpose()).cast<double>();  // of codes exact, so ties tie
-      repquant::matrix<> p = repquant::matrix<>::Zero(q.rows(), k.rows());
-      std::vector<float> shares(static_cast<std::size_t>(repquant::padded_scores(k.rows())));
-      for (index i = 0; i < p.rows(); ++i) {
-        const index seen =
-            s.flag != 0 ? std::clamp(i + 1 + k.rows() - q.rows(), index{0}, k.rows()) : k.rows();
-        repquant::softmax_of_sums(
-            std::span<const double>(sums.row(i).data(), static_cast<std::size_t>(k.rows())), multiplier(h),
-            seen, std::span<float>(shares));
+    for (index n = 0; n < s.heads; ++n) {
+      const repquant::attention_head h =
+          repquant::head_of(s, model_->view().constants(), n, q.rows(), k.rows());
+      const index g = n / (s.heads / s.kv_heads);
+      const repquant::matrix<double> scores =
+          centered(q, n * d, h.q_zero) * centered(k, g * d, key_zero).transpose();
+      repquant::matrix<double> even = repquant::matrix<double>::Zero(q.rows(), k.rows());
+      repquant::matrix<double> odd = even;
+      for (index i = 0; i < q.rows(); ++i) {
+        const index seen = h.visible(i);
+        softmax(std::span<const double>(scores.row(i).data(), static_cast<std::size_t>(k.rows())),
+                h.score_multiplier, seen, real_scores, shares);
         for (index j = 0; j < seen; ++j) {
-          const float share = shares[static_cast<std::size_t>(j)];
-          p(i, j) = exact ? share : decoded(share);
+          const float p = shares[static_cast<std::size_t>(j)];
+          if (exact) {
+            even(i, j) = static_cast<double>(p);
+          } else {
+            weigh(h.probability, p, even(i, j), odd(i, j));
+          }
         }
       }
-      out.middleCols(h * d, d) = p * c;
+      repquant::value_scales scales{h.value_scale, {}};
+      if (!exact) scales = repquant::scales_of(h.probability, h.value_scale, even_scale, odd_scale);
+      const repquant::matrix<double> values = centered(v, g * d, h.v_zero);
+      const repquant::matrix<double> even_sums = even * values;
+      const repquant::matrix<double> odd_sums = odd * values;
+      for (index i = 0; i < q.rows(); ++i) {
+        repquant::value_row(std::span<const double>(even_sums.row(i).data(), width),
+                            std::span<const double>(odd_sums.row(i).data(), scales.odd.size()), scales,
+                            std::span<float>(out.row(i).data() + n * d, width));
+      }
     }
     return out;
   }
