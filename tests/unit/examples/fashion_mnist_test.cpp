@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// IDX files and Fashion-MNIST directories: what is read, and what is refused with which numbers.
-#include "support/data_directory.hpp"
 #include "support/fashion_mnist.hpp"
 
 #include "catch.hpp"
+#include "support/data_directory.hpp"
 #include <cmath>
 
 namespace rq = repquant;
