@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /// The example network in float: what its loader refuses, the logits it was published with, and that
 /// unbalancing its norms leaves its function as it is.
-#include "support/data_directory.hpp"
 #include "support/vit.hpp"
 
 #include <repquant/io/write_safetensors.hpp>
 
 #include "catch.hpp"
+#include "support/data_directory.hpp"
 #include "support/fashion_mnist.hpp"
 #include <limits>
 #include <map>
