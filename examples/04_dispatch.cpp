@@ -43,7 +43,8 @@ int run_on_each(const char* path) {
   std::vector<float> wanted;
   if (rq::failure f = run(model, x, rows, wanted)) return examples::fail(program, f);
   int status = 0;
-  for (const auto* unit : rq::engine_units_here().all()) {
+  const rq::engine_units here = rq::engine_units_here();
+  for (const auto* unit : here.all()) {
     const auto set = static_cast<rq::instruction_set>(unit->set);
     std::vector<float> y;
     rq::failure f = rq::choose_instruction_set(set);

@@ -123,7 +123,8 @@ int main(int argc, char** argv) {
     told_by = argv[3];
   }
   int differing = 0;
-  for (const auto* unit : rq::engine_units_here().all()) {
+  const rq::engine_units here = rq::engine_units_here();
+  for (const auto* unit : here.all()) {
     const rq::dispatched_engine e(*unit);
     listing got;
     if (rq::failure f = checksums(model, e, got)) return fail(f);

@@ -20,9 +20,11 @@ struct engine_units {
   std::array<const repquant_units::engine_unit*, std::size(all_instruction_sets)> unit = {};
   std::size_t count = 0;
 
-  [[nodiscard]] std::span<const repquant_units::engine_unit* const> all() const noexcept {
+  [[nodiscard]] std::span<const repquant_units::engine_unit* const> all() const& noexcept {
     return {unit.data(), count};
   }
+  /// The span would outlive its units.
+  std::span<const repquant_units::engine_unit* const> all() const&& = delete;
 };
 
 /// The units that run here, each behind those that it is wider than. The first, scalar, always runs.

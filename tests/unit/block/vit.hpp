@@ -3,6 +3,7 @@
 #pragma once
 
 #include "networks.hpp"
+#include "sanitized.hpp"
 #include "support/data_directory.hpp"
 #include "support/fashion_mnist.hpp"
 #include "support/vit_model.hpp"
@@ -32,14 +33,6 @@ inline samples patches_of(const examples::labelled_images& images, rq::index cou
 inline rq::program vit_program(const examples::vit_weights& w = vit_weights()) {
   return rq::record(examples::vit_model{w}, w.patch_embed.in()).value();
 }
-
-#if defined(__SANITIZE_ADDRESS__)
-#define REPQUANT_TEST_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define REPQUANT_TEST_SANITIZED 1
-#endif
-#endif
 
 /// So many calibration images, or fewer where a sanitizer slows all down and a few show it the same.
 inline samples calibration_images(rq::index usual) {

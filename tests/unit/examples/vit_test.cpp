@@ -6,19 +6,11 @@
 #include <repquant/io/write_safetensors.hpp>
 
 #include "catch.hpp"
+#include "sanitized.hpp"
 #include "support/data_directory.hpp"
 #include "support/fashion_mnist.hpp"
 #include <limits>
 #include <map>
-
-// A sanitizer sees all there is to see in 64 images; all of them take it more than a minute.
-#if defined(__SANITIZE_ADDRESS__)
-#define REPQUANT_TEST_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define REPQUANT_TEST_SANITIZED 1
-#endif
-#endif
 
 namespace rq = repquant;
 
@@ -149,6 +141,7 @@ TEST_CASE("vit: the first 64 logit rows are the published ones", "[examples]") {
   CHECK(largest < 1e-4F);
 }
 
+// A sanitizer sees all there is to see in 64 images; all of them take it more than a minute.
 #if !defined(REPQUANT_TEST_SANITIZED)
 TEST_CASE("vit: 88.65 % of the 2,000 test images", "[examples]") {
   REQUIRE(test_images().size() == 2000);
