@@ -182,7 +182,7 @@ void edges_of_runs() {
           // the largest multipliers first, or spread over the row
           int left = total;
           for (rq::index j = 0; j < k && left > 0; ++j) {
-            const rq::index place = i == 0 ? j : i == 1 ? k - 1 - j : j * 2 % (k - k % 2 + 1);
+            const rq::index place = i == 0 ? j : i == 1 ? k - 1 - j : j * 2 % (k - 1 + k % 2);
             int shift = i == 2 ? 4 : 0;
             while ((128 >> shift) > left) ++shift;
             o.codes[static_cast<std::size_t>(i * o.stride() + place)] =
