@@ -130,19 +130,19 @@ TEST_CASE("folding the vision transformer keeps its function and its codes", "[b
 TEST_CASE("gptq on every layer of the vision transformer", "[block][vit]") {
   const networks::samples calibration = networks::calibration_images(32);
   for (const int bits : {4, 8}) {
-    std::vector<layer_result> layers;
+    std::vector<layer_result> solved;
     watched_recipe r;
     r.weight.bits = r.activation.bits = bits;
-    r.solver.notes = &layers;
+    r.solver.notes = &solved;
     r.weight_range_by_output = false;  // one run of the solver for each layer
     r.scale_rounds = 0;
     const rq::program p = networks::vit_program();
     const auto m = rq::quantize_program(p, calibration, r, networks::executor{});
     REQUIRE(m);
-    REQUIRE(layers.size() == 26);
+    REQUIRE(solved.size() == 26);
     REQUIRE(m->report().weights.size() == 26);
-    for (std::size_t i = 0; i < layers.size(); ++i) {
-      const layer_result& l = layers[i];
+    for (std::size_t i = 0; i < solved.size(); ++i) {
+      const layer_result& l = solved[i];
       CAPTURE(bits, m->report().weights[i].path, l.nearest, l.gptq, l.reported, l.damped, l.by_columns);
       CHECK(l.gptq < l.nearest);
       // sums of up to 128 128 128 doubles in another order differ by far less than 1e-6
