@@ -116,7 +116,7 @@ channel_costs costs_of(quantization<Recipe, E>& q, int v, const uniform& codec,
 template<class Recipe, Executor E>
 channel_parameters common_channels(quantization<Recipe, E>& q, int v, const uniform& codec,
                                    std::span<const affine> channels) {
-  const channel_parameters own{{channels.begin(), channels.end()}, 0};
+  channel_parameters own{{channels.begin(), channels.end()}, 0};
   const int group = q.shared.group_of(*q.linear_readers(v).front());
   if (group < 0) return own;
   const column<double>* ratios = q.shared.ratios(group);

@@ -16,7 +16,6 @@
 #include <repquant/infer/execute.hpp>
 #include <repquant/infer/workspace.hpp>
 
-#include <compare>
 #include <utility>
 
 namespace repquant {
@@ -116,10 +115,7 @@ inline std::size_t find_values(const model_view& m, std::span<planned_value> val
 /// Orders the instructions by stage, and by rows where those of a stage differ; otherwise as they stand.
 /// Returns how many phases there are.
 inline std::size_t find_phases(std::span<planned_value> values, std::span<plan_phase> phases) noexcept {
-  struct key {
-    std::int32_t stage, rows;
-    constexpr auto operator<=>(const key&) const = default;
-  };
+  using key = std::pair<std::int32_t, std::int32_t>;  // stage, rows
   const auto results = values.subspan(1);
   const auto key_of = [](const planned_value& v) { return key{v.stage, v.where.rows}; };
   std::size_t count = 0;
@@ -129,7 +125,7 @@ inline std::size_t find_phases(std::span<planned_value> values, std::span<plan_p
     for (const planned_value& v : results) {
       if (key_of(v) > done) next = std::min(next, key_of(v));
     }
-    phases[count] = {step, 0, next.rows};
+    phases[count] = {step, 0, next.second};
     for (planned_value& v : results) {
       if (key_of(v) != next) continue;
       v.phase = static_cast<std::int32_t>(count);
