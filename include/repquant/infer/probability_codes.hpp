@@ -243,7 +243,7 @@ inline void probability_codes(const C& codec, const typename C::params& p, const
   constexpr index together = 8;  // rows between passes: one row's sum is awaited while others are at work
   const index stride = padded_scores(keys);
   const softmax_steps steps = steps_of(multiplier);
-  const I limit(static_cast<std::int32_t>(steps.limit));
+  const I limit(steps.ordered ? static_cast<std::int32_t>(steps.limit) : 0);  // else minus infinity, not used
   for (index r0 = 0; r0 < rows; r0 += together) {
     const index r1 = std::min(rows, r0 + together);
     std::array<std::int32_t, together> top{};
