@@ -53,6 +53,8 @@ inline softmax_steps steps_of(float multiplier) noexcept {
   const float octaves = lane::mul(multiplier, -0x1.715476p+0F);
   if (!(octaves <= 0.0F && octaves > -std::numeric_limits<float>::infinity())) return {};
   const float used = lane::max(octaves, least);
+  if (used == 0.0F)
+    return {used, 0x1p30F, true};  // of either sign: the quotient would be infinite, of either sign
   return {used, lane::min(std::floor(least / used), 0x1p30F), true};
 }
 
@@ -243,7 +245,7 @@ inline void probability_codes(const C& codec, const typename C::params& p, const
   constexpr index together = 8;  // rows between passes: one row's sum is awaited while others are at work
   const index stride = padded_scores(keys);
   const softmax_steps steps = steps_of(multiplier);
-  const I limit(steps.ordered ? static_cast<std::int32_t>(steps.limit) : 0);  // else minus infinity, not used
+  const I limit(static_cast<std::int32_t>(steps.limit));
   for (index r0 = 0; r0 < rows; r0 += together) {
     const index r1 = std::min(rows, r0 + together);
     std::array<std::int32_t, together> top{};
