@@ -185,3 +185,12 @@ TEST_CASE("softmax_of_sums is the softmax of double within its stated error") {
     }
   }
 }
+
+TEST_CASE("a multiplier of zero, of either sign, gives every key the same share") {
+  const std::vector<std::int32_t> sums = {5, -300, 9, 0};
+  std::vector<float> p(static_cast<std::size_t>(rq::padded_scores(4)));
+  for (const float zero : {0.0F, -0.0F}) {
+    rq::softmax_of_sums(std::span<const std::int32_t>(sums), zero, 4, std::span<float>(p));
+    for (std::size_t j = 0; j < 4; ++j) CHECK(p[j] == 0.25F);
+  }
+}
