@@ -175,10 +175,19 @@ class float_sites_model {
     repquant::softmax_row(std::span<const float>(p.first(n)), p.first(n));
   }
 
-  /// What a probability's code weighs in the sums of the even codes, or in those of the odd ones.
-  static void weigh(const repquant::probability_code& code, float p, double& even, double& odd) {
+  /// The codes of probabilities.
+  static void encode(const repquant::probability_code& code, std::span<const float> p,
+                     std::span<std::uint8_t> codes) {
+    const float largest = code.relative ? *std::max_element(p.begin(), p.end()) : 1.0F;
+    code.visit([&](const auto& codec, const auto& params) {
+      for (std::size_t j = 0; j < p.size(); ++j)
+        codes[j] = static_cast<std::uint8_t>(codec.encode(p[j] / largest, params));
+    });
+  }
+
+  /// What a code weighs in the sums of the even codes, or in those of the odd ones.
+  static void weigh(const repquant::probability_code& code, int c, double& even, double& odd) {
     code.visit([&]<class C>(const C& codec, const auto& params) {
-      const int c = codec.encode(p, params);
       if constexpr (std::same_as<C, repquant::uniform>) {
         even = c - params.zero_point;
       } else if (!codec.is_zero(c)) {
@@ -193,7 +202,8 @@ class float_sites_model {
                                           bool real_scores, bool exact) const {
     const index d = s.inner;
     const auto width = static_cast<std::size_t>(d);
-    std::vector<float> shares(static_cast<std::size_t>(repquant::padded_scores(k.rows())));
+    std::vector<float> shares(static_cast<std::size_t>(repquant::probability_scratch(k.rows())));
+    std::vector<std::uint8_t> codes(static_cast<std::size_t>(k.rows()));
     std::vector<float> even_scale(width);
     std::vector<float> odd_scale(width);
     const std::vector<std::int32_t> key_zero(width, s.zero_b);
@@ -206,18 +216,26 @@ class float_sites_model {
           centered(q, n * d, h.q_zero) * centered(k, g * d, key_zero).transpose();
       repquant::matrix<double> even = repquant::matrix<double>::Zero(q.rows(), k.rows());
       repquant::matrix<double> odd = even;
+      const repquant::value_factor<> factor(h.probability);
+      std::vector<float> factors(static_cast<std::size_t>(q.rows()), 1.0F);
       for (index i = 0; i < q.rows(); ++i) {
         const index seen = h.visible(i);
-        softmax(std::span<const double>(scores.row(i).data(), static_cast<std::size_t>(k.rows())),
-                h.score_multiplier, seen, real_scores, shares);
+        const std::span<const double> sums(scores.row(i).data(), static_cast<std::size_t>(k.rows()));
+        if (!exact && !real_scores) {
+          repquant::probability_row(h.probability, sums, h.score_multiplier, seen, shares, codes);
+        } else {
+          softmax(sums, h.score_multiplier, seen, real_scores, shares);
+          const auto n = static_cast<std::size_t>(seen);
+          if (!exact) encode(h.probability, std::span(shares).first(n), std::span(codes).first(n));
+        }
         for (index j = 0; j < seen; ++j) {
-          const float p = shares[static_cast<std::size_t>(j)];
           if (exact) {
-            even(i, j) = static_cast<double>(p);
+            even(i, j) = static_cast<double>(shares[static_cast<std::size_t>(j)]);
           } else {
-            weigh(h.probability, p, even(i, j), odd(i, j));
+            weigh(h.probability, codes[static_cast<std::size_t>(j)], even(i, j), odd(i, j));
           }
         }
+        if (!exact) factors[static_cast<std::size_t>(i)] = factor(codes.data(), seen);
       }
       repquant::value_scales scales{h.value_scale, {}};
       if (!exact) scales = repquant::scales_of(h.probability, h.value_scale, even_scale, odd_scale);
@@ -227,7 +245,8 @@ class float_sites_model {
       for (index i = 0; i < q.rows(); ++i) {
         repquant::value_row(std::span<const double>(even_sums.row(i).data(), width),
                             std::span<const double>(odd_sums.row(i).data(), scales.odd.size()), scales,
-                            std::span<float>(out.row(i).data() + n * d, width));
+                            std::span<float>(out.row(i).data() + n * d, width),
+                            factors[static_cast<std::size_t>(i)]);
       }
     }
     return out;

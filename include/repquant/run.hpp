@@ -18,6 +18,7 @@
 #include <repquant/granularity/granularities.hpp>
 #include <repquant/infer/activation.hpp>
 #include <repquant/infer/attention.hpp>
+#include <repquant/infer/code_weights.hpp>
 #include <repquant/infer/decoder.hpp>
 #include <repquant/infer/dispatched_engine.hpp>
 #include <repquant/infer/engine.hpp>

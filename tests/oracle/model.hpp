@@ -75,9 +75,13 @@ struct probability_codes {
   int last = 0;      ///< code of zero and below
   double scale = 0;
   int zero_point = 0;
+  bool relative = false;  ///< codes of p over the largest p
 
   explicit probability_codes(const repquant::instruction& s)
-      : bits(s.probability_bits), scale(s.probability_scale), zero_point(s.probability_zero) {
+      : bits(s.probability_bits),
+        scale(s.probability_scale),
+        zero_point(s.probability_zero),
+        relative(s.probability_relative != 0) {
     if (s.probability == repquant::probability_kind::as_log2) steps = 1;
     if (s.probability == repquant::probability_kind::as_log_sqrt2) steps = 2;
     const int levels = 1 << bits;
@@ -102,6 +106,15 @@ struct probability_codes {
     const double c = std::nearbyint(t);
     return {c > smallest ? last : static_cast<int>(c), std::fabs(t - std::floor(t) - 0.5),
             steps * (relative + u + 0x1p-126 / p) / std::log(2.0)};
+  }
+  /// The code of a key whose score is `distance` below the largest, in nats: of e^-distance. Of logarithmic
+  /// codes it is steps distance / ln 2 itself, after roundings of the distance, of the factor, of 1 / ln 2
+  /// and of the product.
+  [[nodiscard]] coded near_relative(double distance) const {
+    if (steps == 0) return near(std::exp(-distance), (3 * distance + 4) * u);
+    const double t = steps * distance / std::log(2.0);
+    const double c = std::nearbyint(std::fmin(t, 1e6));
+    return {c > smallest ? last : static_cast<int>(c), std::fabs(t - std::floor(t) - 0.5), 4 * u * t};
   }
   /// What a code weighs in a sum, exact: its distance from the zero point, or a power of two; codes of odd
   /// half octaves are summed apart.
@@ -344,12 +357,26 @@ class model {
         const double sum_error = (std::ceil(static_cast<double>(seen) / 16) + 3 + 1) * u;
         for (std::size_t j = 0; j < keys; ++j) {
           const bool there = j < x.size();
-          row[j] = there ? codes.of(static_cast<float>(p[j])) : codes.of_zero();
+          const coded relative = codes.relative && there ? codes.near_relative(top - x[j]) : coded{};
+          row[j] = !there           ? codes.of_zero()
+                   : codes.relative ? relative.code
+                                    : codes.of(static_cast<float>(p[j]));
           if (forced != nullptr) row[j] = (*forced)[static_cast<std::size_t>(h * q.rows + i) * keys + j];
           if (probabilities == nullptr) continue;
+          if (codes.relative && there) {
+            probabilities->push_back(relative);
+            continue;
+          }
           probabilities->push_back(there ? codes.near(p[j], (r[j] + mean + sum_error) * (1 + 0x1p-10))
                                          : coded{codes.of_zero(), 0.5, 0});
         }
+        double total[2] = {0, 0};
+        for (std::ptrdiff_t j = 0; j < seen; ++j) {
+          const int code = row[static_cast<std::size_t>(j)];
+          total[codes.steps == 2 ? code % 2 : 0] += codes.weight(code);
+        }
+        const double divisor =
+            codes.relative ? total[0] * codes.worth(false) + total[1] * codes.worth(true) : 1;
         for (std::ptrdiff_t c = 0; c < d; ++c) {
           const auto zero = number<std::int32_t>(s.data[2], g * d + c);
           const auto scale = static_cast<double>(number<float>(s.data[3], g * d + c));
@@ -360,8 +387,11 @@ class model {
           }
           for (int odd : {0, 1}) part[odd] *= codes.worth(odd == 1) * scale;
           const std::size_t at = y.at(i, h * d + c);
-          y.value[at] = part[0] + part[1];
+          if (divisor == 0) continue;  // nothing has weight
+          y.value[at] = (part[0] + part[1]) / divisor;
           y.error[at] = u * (3 * std::fabs(part[0]) + 4 * std::fabs(part[1]) + std::fabs(part[0] + part[1]));
+          // the divisor, a sum of positive numbers, is as far off as the parts; its inverse and the product
+          if (codes.relative) y.error[at] = y.error[at] / divisor + std::fabs(y.value[at]) * 7 * u;
         }
       }
     }

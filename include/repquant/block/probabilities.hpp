@@ -14,14 +14,14 @@
 namespace repquant {
 
 /// What a report calls a codec of probabilities.
-constexpr const char* name(probability_kind kind) noexcept {
+constexpr const char* name(probability_kind kind, bool relative = false) noexcept {
   switch (kind) {
     case probability_kind::as_uniform:
-      return "uniform";
+      return relative ? "uniform, relative" : "uniform";
     case probability_kind::as_log2:
-      return "log2";
+      return relative ? "log2, relative" : "log2";
     case probability_kind::as_log_sqrt2:
-      return "log_sqrt2";
+      return relative ? "log_sqrt2, relative" : "log_sqrt2";
   }
   return "";
 }
@@ -52,6 +52,23 @@ void for_each_head(const instruction& s, std::span<const std::byte> constants, c
   }
 }
 
+/// Shows an observer all probabilities that a query gives to the keys that it sees.
+template<class Observer, Executor E>
+void observe_probabilities(const instruction& s, std::span<const std::byte> constants,
+                           const calibration_stream<E>& stream, Observer& seen) {
+  std::vector<Observer> parts(static_cast<std::size_t>(stream.samples()), seen);
+  stream.executor()(stream.samples(), [&](index i) {
+    const auto observe = [&](index, const attention_head& head, const matrix<>& p) {
+      for (index r = 0; r < p.rows(); ++r) {
+        parts[static_cast<std::size_t>(i)].observe(
+            {p.row(r).data(), static_cast<std::size_t>(head.visible(r))});
+      }
+    };
+    for_each_head(s, constants, stream.codes(i, s.a), stream.codes(i, s.b), observe);
+  });
+  for (const Observer& part : parts) seen.merge(part);
+}
+
 /// Squared error of the attention's output when its probabilities become codes, summed over some samples.
 template<Executor E>
 double probability_error(const instruction& s, std::span<const std::byte> constants,
@@ -70,19 +87,17 @@ double probability_error(const instruction& s, std::span<const std::byte> consta
         values.col(c).array() -= head.v_zero[d];
         values.col(c) *= static_cast<double>(head.value_scale[d]);
       }
-      matrix<double> error(p.rows(), p.cols());
+      matrix<double> coded = matrix<double>::Zero(p.rows(), p.cols());
       code.visit([&](const auto& codec, const auto& params) {
         for (index r = 0; r < p.rows(); ++r) {
           const index visible = head.visible(r);
-          for (index c = 0; c < p.cols(); ++c) {
-            error(r, c) = c < visible
-                              ? static_cast<double>(codec.decode(codec.encode(p(r, c), params), params)) -
-                                    static_cast<double>(p(r, c))
-                              : 0.0;
-          }
+          const float largest = code.relative ? p.row(r).head(visible).maxCoeff() : 1.0F;
+          for (index c = 0; c < visible; ++c)
+            coded(r, c) = static_cast<double>(codec.decode(codec.encode(p(r, c) / largest, params), params));
+          if (code.relative) coded.row(r) /= coded.row(r).sum();
         }
       });
-      sum += (error * values).squaredNorm();
+      sum += ((coded - p.cast<double>()) * values).squaredNorm();
     };
     for_each_head(s, constants, stream.codes(i, s.a), stream.codes(i, s.b), add);
     errors[static_cast<std::size_t>(n)] = sum;
@@ -95,8 +110,8 @@ double probability_error(const instruction& s, std::span<const std::byte> consta
 }  // namespace detail
 
 /// The attention instruction with the codec of its probabilities filled in. Each allowed codec gets the range
-/// that the observer chooses for it; of several, the one with the smallest squared error of P V is taken, the
-/// first of equal ones in the order uniform, log2, log_sqrt2.
+/// that the observer chooses for it, or is relative and needs none; of several, the one with the smallest
+/// squared error of P V is taken, the first of equal ones in the order uniform, log2, log_sqrt2.
 ///
 /// Requires  scores: codes of q, k, v in its operands' registers, all other fields set, its data in constants
 /// Errors    what the observer says, at the site
@@ -107,34 +122,25 @@ result<instruction> choose_probabilities(const instruction& scores, std::span<co
                                          int depth, const Observer& observer,
                                          const calibration_stream<E>& stream) {
   Observer seen = observer;
-  std::vector<Observer> parts(static_cast<std::size_t>(stream.samples()), observer);
-  stream.executor()(stream.samples(), [&](index i) {
-    const auto observe = [&](index, const attention_head& head, const matrix<>& p) {
-      for (index r = 0; r < p.rows(); ++r) {
-        parts[static_cast<std::size_t>(i)].observe(
-            {p.row(r).data(), static_cast<std::size_t>(head.visible(r))});
-      }
-    };
-    detail::for_each_head(scores, constants, stream.codes(i, scores.a), stream.codes(i, scores.b), observe);
-  });
-  for (const Observer& part : parts) seen.merge(part);
-
+  if (!allowed.relative) detail::observe_probabilities(scores, constants, stream, seen);
   const int bits = scores.probability_bits;
   std::vector<probability_code> candidates;
   const auto consider = [&](bool wanted, probability_kind kind) -> failure {
     if (!wanted) return {};
-    probability_code code{.kind = kind, .bits = bits, .depth = depth};
+    probability_code code{.kind = kind, .bits = bits, .depth = depth, .relative = allowed.relative};
+    code.scale = code.relative_scale();
     failure f;
-    code.visit([&](const auto& codec, const auto&) {
-      const result<range> r = seen.choose(codec);
-      if (!r) {
-        f = r.error().within(path);
-        return;
-      }
-      const auto params = codec.fit(*r);
-      code.scale = params.scale;
-      if constexpr (requires { params.zero_point; }) code.zero_point = params.zero_point;
-    });
+    if (!code.relative)
+      code.visit([&](const auto& codec, const auto&) {
+        const result<range> r = seen.choose(codec);
+        if (!r) {
+          f = r.error().within(path);
+          return;
+        }
+        const auto params = codec.fit(*r);
+        code.scale = params.scale;
+        if constexpr (requires { params.zero_point; }) code.zero_point = params.zero_point;
+      });
     candidates.push_back(code);
     return f;
   };
@@ -159,6 +165,7 @@ result<instruction> choose_probabilities(const instruction& scores, std::span<co
   s.probability_zero = code.zero_point;
   s.probability_zero_rule = static_cast<std::uint8_t>(code.zero);
   s.probability_depth = static_cast<std::uint8_t>(depth);
+  s.probability_relative = code.relative ? 1 : 0;
   return s;
 }
 

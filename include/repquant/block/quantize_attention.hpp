@@ -115,7 +115,11 @@ failure quantize_attention(quantization<Recipe, E>& state, const step& s) {
   if (!chosen) return chosen.error();
   instruction x = *chosen;
   x.site = state.stream.writer().site(path, probability_bits, site_role::probabilities);
-  state.report.sites.push_back({path, site_role::probabilities, probability_bits, name(x.probability), {}});
+  state.report.sites.push_back({path,
+                                site_role::probabilities,
+                                probability_bits,
+                                name(x.probability, x.probability_relative != 0),
+                                {}});
   if (failure f = state.stream.run(x)) return f.within(s.path);
   state.report.sites.back().noise = state.output_noise(s.out);
   for (const operand& o : operands) state.stream.free_codes(o.coded.codes);

@@ -29,6 +29,9 @@ struct probability_codecs {
   bool uniform = false;
   bool log2 = false;
   bool log_sqrt2 = false;
+  /// Codes of a probability over the largest of its query, which need no range; products with values are
+  /// divided by the sum of the weights (docs/decisions/0020).
+  bool relative = false;
 };
 
 /// Another bit width for one site.
@@ -90,9 +93,10 @@ struct repq_recipe : naive_recipe {
 
 /// RepQuant (arXiv 2402.05628) and what measurement added to it (docs/decisions/0012): dual clipping per
 /// channel by least error, at every input of a linear layer and of an attention; heads in balanced bases;
-/// probabilities by output error; weights that first take what the errors before them ask for, then are
-/// reconstructed against the quantized inputs with ranges and scales by output error; output means kept; one
-/// set of codes for a layer that is called several times. One recipe for every model, without gradients.
+/// probabilities relative to the largest of their query, by output error; weights that first take what the
+/// errors before them ask for, then are reconstructed against the quantized inputs with ranges and scales by
+/// output error; output means kept; one set of codes for a layer that is called several times. One recipe for
+/// every model, without gradients.
 struct repquant_recipe : naive_recipe {
   bool channel_wise_norm = true;
   bool channel_wise_inputs = true;
@@ -109,7 +113,7 @@ struct repquant_recipe : naive_recipe {
   int ratio_rounds = 8;
   bool score_ranges = true;
   index selected_weight = 10;
-  probability_codecs probability{.uniform = true, .log2 = true, .log_sqrt2 = true};
+  probability_codecs probability{.uniform = true, .log2 = true, .log_sqrt2 = true, .relative = true};
   least_error norm_range;
   least_error activation_range;
   least_error attention_range;

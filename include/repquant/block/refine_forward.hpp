@@ -131,7 +131,8 @@ struct refine_forward {
                                   .bits = s.probability_bits,
                                   .zero = static_cast<zero_rule>(s.probability_zero_rule),
                                   .depth = s.probability_depth,
-                                  .zero_point = s.probability_zero},
+                                  .zero_point = s.probability_zero,
+                                  .relative = s.probability_relative != 0},
                          .drop = drop,
                          .seed = drop > 0 ? x.random() : 0});
   }

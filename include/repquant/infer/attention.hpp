@@ -7,6 +7,7 @@
 #pragma once
 
 #include <repquant/infer/attention_sums.hpp>
+#include <repquant/infer/code_weights.hpp>
 #include <repquant/infer/packed_keys_values.hpp>
 
 namespace repquant {
@@ -138,6 +139,7 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
     }
   }
   const value_scales scales = scales_of<Arch>(h.probability, h.value_scale, even_scale, odd_scale);
+  const value_factor<Arch> factor(h.probability);
   const bool two_sums = h.probability.kind == probability_kind::as_log_sqrt2;
   const std::uint8_t masked = h.probability.masked();
 
@@ -152,7 +154,7 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
       gemm<set>(keys, q, rows, x.q_stride, 0, panels, words, sum_rows{sums, stride});
       h.probability.visit([&](const auto& codec, const auto& p) {
         probability_codes<Arch>(codec, p, sums, rows, h.keys, visible, h.score_multiplier, masked,
-                                exponentials.data(), codes.data());
+                                exponentials.data(), codes.data(), h.probability.relative);
       });
     } else {
       gemm<set>(keys, q, rows, x.q_stride, 0, panels, words,
@@ -200,7 +202,8 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
       for (index r = 0; r < rows; ++r) {
         value_row<Arch>(std::span<const Sum>(e + r * sum_stride, width),
                         std::span<const Sum>(o + r * sum_stride, two_sums ? width : 0), scales,
-                        std::span<float>(x.out + (i0 + r) * x.out_stride, width));
+                        std::span<float>(x.out + (i0 + r) * x.out_stride, width),
+                        factor(codes.data() + r * stride, visible(r)));
       }
     };
     if (f.value_wide || f.plain) {

@@ -17,7 +17,8 @@ namespace repquant {
 ///
 ///   S[i][j]   = sum_d (q[i][d] - q_zero[d])(k[j][d] - k_zero)               exact
 ///   P[i]      = encode(softmax(S[i] score_multiplier))                      over the visible keys
-///   out[i][d] = sum_j P[i][j] (v[j][d] - v_zero[d]), exact, then value_row  (probability.hpp)
+///   out[i][d] = sum_j P[i][j] (v[j][d] - v_zero[d]), exact, then value_row  (probability.hpp) with the
+///               factor of its codes (code_weights.hpp)
 ///
 /// Columns of q and k may have scales of their own as long as the product s_q[d] s_k[d] is the same for all
 /// columns of the head; that product and the softmax scale make score_multiplier. Keys may have a zero point
@@ -127,9 +128,9 @@ inline index most_keys(const attention_head& h) noexcept {
 }
 
 /// Nothing, or why this head cannot run: a size below 1, a number of columns that are not head_dim, bits out
-/// of range, a depth that the codec does not have, a score multiplier that is negative or not finite (got
-/// -1), or sums that even int64 cannot be proved to hold (too_large; got and want are the largest sum_d |q -
-/// q_zero|, or the keys).
+/// of range, a depth that the codec does not have, relative codes that are not well formed, a score
+/// multiplier that is negative or not finite (got -1), or sums that even int64 cannot be proved to hold
+/// (too_large; got and want are the largest sum_d |q - q_zero|, or the keys).
 [[nodiscard]] inline failure check(const attention_head& h, std::string_view place) noexcept {
   if (h.queries < 1 || h.keys < 1 || h.head_dim < 1) {
     return {errc::empty, place, std::min({h.queries, h.keys, h.head_dim}), 1};
@@ -143,6 +144,7 @@ inline index most_keys(const attention_head& h) noexcept {
   if (h.probability.depth < 0 || h.probability.depth > 30) {
     return {errc::bad_option, place, h.probability.depth, 30};
   }
+  if (!h.probability.well_formed()) return {errc::bad_option, place, h.probability.zero_point, 0};
   if (!steps_of(h.score_multiplier).ordered) return {errc::bad_option, place, -1, 0};
   if (constexpr index most = detail::gemm_places<std::uint8_t>; h.head_dim > most) {
     return {errc::too_large, place, h.head_dim, most};

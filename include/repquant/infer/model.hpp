@@ -109,7 +109,7 @@ inline failure model_view::check_instruction(std::size_t i) const noexcept {
       return {errc::bad_format, "model: heads of instruction", at, s.heads};
     }
     if (s.probability > probability_kind::as_log_sqrt2 || s.probability_bits < 2 || s.probability_bits > 8 ||
-        s.probability_zero_rule > 1 || s.probability_depth > 30) {
+        s.probability_zero_rule > 1 || s.probability_depth > 30 || s.probability_relative > 1) {
       return {errc::bad_format, "model: probability code of instruction", at, s.probability_bits};
     }
   }

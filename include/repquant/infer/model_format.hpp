@@ -46,11 +46,11 @@ enum class opcode : std::uint8_t {
 ///              data: w bytes [cols x inner], zw int32 [cols], m float [cols], c float [cols]
 ///   attention  s = sum_d (a[d] - za[d])(b[d] - zero_b); p = encode(softmax(s m[head])), both as
 ///              infer/probability_codes.hpp says;
-///              out[d] = (sum p (c[d] - zc[d])) sc[d] as kernel/log_product.hpp says
-///              data: m float [heads], za int32 [heads x inner], zc int32 [kv_heads x inner],
-///              sc float [kv_heads x inner]. Keys have one zero_b, any integer, though their encode may have
-///              a zero point per column: what all keys of a column have in common, the softmax takes out
-///              (infer/attention_head.hpp)
+///              out[d] = (sum p (c[d] - zc[d])) sc[d] as kernel/log_product.hpp says; of relative codes,
+///              times the factor of infer/code_weights.hpp data: m float [heads], za int32 [heads x inner],
+///              zc int32 [kv_heads x inner], sc float [kv_heads x inner]. Keys have one zero_b, any integer,
+///              though their encode may have a zero point per column: what all keys of a column have in
+///              common, the softmax takes out (infer/attention_head.hpp)
 struct instruction {
   opcode kind = opcode::add;
   std::uint8_t function = 0;    ///< activate: activation
@@ -77,7 +77,8 @@ struct instruction {
   std::uint8_t probability_bits = 0;
   std::uint8_t probability_zero_rule = 0;  ///< zero_rule of a logarithmic code
   std::uint8_t probability_depth = 0;
-  std::int32_t reserved = 0;
+  std::uint8_t probability_relative = 0;  ///< 1: codes of p over the largest p of its query
+  std::uint8_t reserved[3] = {};
   std::uint64_t data[4] = {};
 };
 static_assert(sizeof(instruction) == 112 && std::is_trivially_copyable_v<instruction>);

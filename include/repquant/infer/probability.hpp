@@ -16,7 +16,8 @@ namespace repquant {
 
 /// A codec of probabilities that is chosen at run time, with its parameters.
 ///
-/// Units     scale in probability, zero_point a count (uniform only)
+/// Units     scale in probability, zero_point a count (uniform only); of relative codes, in what the largest
+///           probability of the query is
 /// Requires  as the codec of its kind; a smallest product scale s_v 2^-D that is a normal float
 struct probability_code {
   probability_kind kind = probability_kind::as_log_sqrt2;
@@ -25,7 +26,18 @@ struct probability_code {
   int depth = 30;                         ///< logarithmic only
   float scale = 1.0F;
   std::int32_t zero_point = 0;  ///< uniform only
+  /// Codes of p over the largest p of its query, which has the largest code of its own whatever it is; sums
+  /// with values are divided by the sum of the weights (code_weights.hpp). The scale is relative_scale().
+  bool relative = false;
 
+  /// The scale of relative codes: the largest value has the code of the largest weight.
+  [[nodiscard]] constexpr float relative_scale() const noexcept {
+    return kind == probability_kind::as_uniform ? 1.0F / static_cast<float>((1 << bits) - 1) : 1.0F;
+  }
+  /// Whether relative codes are what they must be: a zero of their own, no zero point, and the scale above.
+  [[nodiscard]] constexpr bool well_formed() const noexcept {
+    return !relative || (zero == zero_rule::last_code && zero_point == 0 && scale == relative_scale());
+  }
   /// Calls f(codec, params) with the codec of this kind.
   template<class F>
   constexpr decltype(auto) visit(F&& f) const noexcept {
@@ -110,7 +122,8 @@ constexpr index probability_scratch(index keys) noexcept {
 
 /// The probability codes of one query from its exact score sums: those of softmax_of_sums under the codec,
 ///
-///   codes[j] = encode(softmax(sums multiplier)[j])
+///   codes[j] = encode(softmax(sums multiplier)[j]),   relative ones as the head of probability_codes.hpp
+///   says
 ///
 /// over the visible keys, the first ones of the row; the others get code.masked(), and must stay out of the
 /// product with the values (a code with zero_rule::none has no zero). Many queries: probability_codes.
@@ -129,24 +142,33 @@ inline void probability_row(const probability_code& code, std::span<const Sum> s
   const softmax_steps steps = steps_of(multiplier);
   const index n = steps.ordered ? visible : 0;
   if (n > 0) {
-    const float total = detail::exponentials_of<Arch>(sums.data(), n, steps, scratch.data());
     auto* const row = reinterpret_cast<std::uint8_t*>(scratch.data() + padded_scores(keys));
-    code.visit([&](const auto& codec, const auto& params) {
-      detail::encode_shares<Arch>(codec, params, scratch.data(), total, n, row);
+    code.visit([&]<class C>(const C& codec, const auto& params) {
+      if constexpr (!std::same_as<C, uniform>) {
+        if (code.relative) {
+          detail::distances_of(sums.data(), n, 0x1p63F, scratch.data());
+          const auto distances = [&](index i) { return lane::load<lane_of<Arch>>(scratch.data() + i); };
+          detail::relative_codes<Arch>(codec, distances, n, multiplier, row);
+          return;
+        }
+      }
+      const float total = detail::exponentials_of<Arch>(sums.data(), n, steps, scratch.data());
+      detail::encode_shares<Arch>(codec, params, scratch.data(), code.relative ? 1.0F : total, n, row);
     });
     std::copy(row, row + n, codes.data());
   }
   std::fill(codes.begin() + n, codes.end(), code.masked());
 }
 
-/// out[d] = float(even[d]) scales.even[d] + float(odd[d]) scales.odd[d]; without the second term where odd is
-/// empty. Conversions half to even, each product and the sum rounded once.
+/// out[d] = (float(even[d]) scales.even[d] + float(odd[d]) scales.odd[d]) factor; without the second term
+/// where odd is empty. Conversions half to even, each product and the sum rounded once. A factor of 1 changes
+/// nothing.
 ///
 /// Shapes    even, scales.even, out [n]; odd and scales.odd [n] or [0]
 /// Requires  the sums and out do not overlap
 template<class Arch = default_arch, ExactSum Sum>
 inline void value_row(std::span<const Sum> even, std::span<const Sum> odd, const value_scales& scales,
-                      std::span<float> out) noexcept {
+                      std::span<float> out, float factor = 1.0F) noexcept {
   using V = lane_of<Arch>;
   REPQUANT_ASSERT(scales.even.size() >= out.size());
   const auto first = [](const V& s, const V& e) { return lane::mul(s, e); };
@@ -157,7 +179,7 @@ inline void value_row(std::span<const Sum> even, std::span<const Sum> odd, const
     for (constexpr std::size_t width = lane_width<V>; out.size() - i >= width; i += width) {
       V value = first(real(even.data() + i), lane::load<V>(scales.even.data() + i));
       if (!odd.empty()) value = onto(value, real(odd.data() + i), lane::load<V>(scales.odd.data() + i));
-      lane::store(out.data() + i, value);
+      lane::store(out.data() + i, lane::mul(value, V(factor)));
     }
   }
   constexpr std::size_t block = 64;
@@ -167,9 +189,12 @@ inline void value_row(std::span<const Sum> even, std::span<const Sum> odd, const
     const std::span<float> to = out.subspan(i, n);
     real_row<Arch>(even.subspan(i, n), std::span<float>(sums).first(n));
     map_row<Arch>(to, first, sums.data(), scales.even.data() + i);
-    if (odd.empty()) continue;
-    real_row<Arch>(odd.subspan(i, n), std::span<float>(sums).first(n));
-    map_row<Arch>(to, onto, to.data(), sums.data(), scales.odd.data() + i);
+    if (!odd.empty()) {
+      real_row<Arch>(odd.subspan(i, n), std::span<float>(sums).first(n));
+      map_row<Arch>(to, onto, to.data(), sums.data(), scales.odd.data() + i);
+    }
+    map_row<Arch>(
+        to, [factor](const V& v) { return lane::mul(v, V(factor)); }, to.data());
   }
 }
 

@@ -21,6 +21,14 @@
 ///                    the middle between two codes, both round to the same code. A row with a value that is
 ///                    not, is divided out
 ///
+/// Relative codes are those of p over the largest p of the query, so that t is not needed; logarithmic ones
+/// do without the exponential, too:
+///
+///   uniform          code[j] = encode(e[j])
+///   log2, log_sqrt2  code[j] = rne(float(T - S[j]) c'),   c' = m (Steps log2(e)), at most 2^100; the last
+///   code
+///                    where that is beyond the smallest level
+///
 /// Length: the passes over a row of one softmax, which share their padding.
 #pragma once
 
@@ -130,12 +138,10 @@ inline float exponentials(const Distances& distances, index n, float octaves, fl
   return reduce::over_lanes(held, [](const auto& a, const auto& b) { return lane::add(a, b); });
 }
 
-/// codes[i] = code(e[i]) for a padded row.
-template<class Arch, class Code>
-inline void code_row(const float* e, index n, std::uint8_t* codes, const Code& code) noexcept {
-  using V = lane_of<Arch>;
-  constexpr index width = lane_width<V>;
-  const auto at = [&](index i) { return code(lane::load<V>(e + i)); };
+/// codes[i] = at(i), a register of codes, for a padded row.
+template<class Arch, class At>
+inline void narrow_row(index n, std::uint8_t* codes, const At& at) noexcept {
+  constexpr index width = lane_width<lane_of<Arch>>;
   for (index i = 0; i < n; i += 32) {
     if constexpr (4 * width <= 32) {
       for (index k = i; k < i + 32; k += 4 * width) {
@@ -145,6 +151,29 @@ inline void code_row(const float* e, index n, std::uint8_t* codes, const Code& c
       for (index k = i; k < i + 32; k += width) narrow(at(k), codes + k);
     }
   }
+}
+
+/// codes[i] = code(e[i]) for a padded row.
+template<class Arch, class Code>
+inline void code_row(const float* e, index n, std::uint8_t* codes, const Code& code) noexcept {
+  narrow_row<Arch>(n, codes, [&](index i) { return code(lane::load<lane_of<Arch>>(e + i)); });
+}
+
+/// Relative codes of a padded row of distances from the largest sum, of which n count; distances(i) gives a
+/// register from place i on.
+template<class Arch, int Steps, class Distances>
+inline void relative_codes(const logarithmic<Steps>& codec, const Distances& distances, index n,
+                           float multiplier, std::uint8_t* codes) noexcept {
+  using V = lane_of<Arch>;
+  using I = ints_of<V>;
+  const V step(lane::min(lane::mul(multiplier, Steps * 0x1.715476p+0F), 0x1p100F));
+  const V beyond(static_cast<float>(codec.levels()));
+  const I smallest(codec.smallest());
+  const I last(codec.last());
+  narrow_row<Arch>(n, codes, [&](index i) {
+    const I q(lane::round_to_int(lane::min(lane::mul(distances(i), step), beyond)));
+    return I(lane::select(lane::greater(q, smallest), last, q));
+  });
 }
 
 /// The scales between which no quotient that has a code of its own leaves the normal floats.
@@ -216,14 +245,21 @@ inline void encode_shares(const C& codec, const typename C::params& p, float* e,
   encode<Arch>(codec, p, std::span<const float>(e, count), std::span(codes, count));
 }
 
+/// The distances of a row of sums of any type from the largest, at most `limit`; 0 behind, up to
+/// padded_scores(n). n >= 1.
+template<ExactSum Sum>
+inline void distances_of(const Sum* sums, index n, float limit, float* out) noexcept {
+  const auto top = static_cast<std::int64_t>(*std::max_element(sums, sums + n));
+  for (index i = 0; i < n; ++i) {
+    out[i] = lane::min(distance(top, static_cast<std::int64_t>(sums[i])), limit);
+  }
+  std::fill(out + n, out + padded_scores(n), 0.0F);
+}
+
 /// The exponentials of a row of sums of any type, and their total. n >= 1.
 template<class Arch, ExactSum Sum>
 inline float exponentials_of(const Sum* sums, index n, const softmax_steps& steps, float* e) noexcept {
-  const auto top = static_cast<std::int64_t>(*std::max_element(sums, sums + n));
-  for (index i = 0; i < n; ++i) {
-    e[i] = lane::min(distance(top, static_cast<std::int64_t>(sums[i])), steps.limit);
-  }
-  std::fill(e + n, e + padded_scores(n), 0.0F);
+  distances_of(sums, n, steps.limit, e);
   return exponentials<Arch>([e](index i) { return lane::load<lane_of<Arch>>(e + i); }, n, steps.octaves, e);
 }
 
@@ -234,17 +270,35 @@ inline float exponentials_of(const Sum* sums, index n, const softmax_steps& step
 /// Shapes    sums, e, codes [rows x padded_scores(keys)], one row behind the other; visible(r) <= keys of row
 ///           r, always the first ones, count. e is scratch. Codes behind visible(r) are `masked`
 /// Requires  |sums| < 2^30; all rows can be read and written to their padded ends, whatever stands there
-/// Cost      three passes, one exponential per value
+/// Cost      three passes, one exponential per value; two and none for relative codes of a logarithmic codec
 /// Precision the same codes for every Arch, those of probability_row
 template<class Arch = default_arch, Codec C, class Visible>
 inline void probability_codes(const C& codec, const typename C::params& p, const std::int32_t* sums,
                               index rows, index keys, const Visible& visible, float multiplier,
-                              std::uint8_t masked, float* e, std::uint8_t* codes) noexcept {
+                              std::uint8_t masked, float* e, std::uint8_t* codes,
+                              bool relative = false) noexcept {
   using V = lane_of<Arch>;
   using I = ints_of<V>;
   constexpr index together = 8;  // rows between passes: one row's sum is awaited while others are at work
   const index stride = padded_scores(keys);
   const softmax_steps steps = steps_of(multiplier);
+  if constexpr (!std::same_as<C, uniform>) {
+    if (relative) {
+      for (index r = 0; r < rows; ++r) {
+        const index n = steps.ordered ? visible(r) : 0;
+        std::uint8_t* const row = codes + r * stride;
+        if (n > 0) {
+          const I largest(detail::largest_sum<Arch>(sums + r * stride, n));
+          const auto distances = [from = sums + r * stride, largest](index i) {
+            return lane::real(I(largest - lane::load<I>(from + i)));
+          };
+          detail::relative_codes<Arch>(codec, distances, n, multiplier, row);
+        }
+        std::fill(row + n, row + stride, masked);
+      }
+      return;
+    }
+  }
   const I limit(static_cast<std::int32_t>(steps.limit));
   for (index r0 = 0; r0 < rows; r0 += together) {
     const index r1 = std::min(rows, r0 + together);
@@ -266,8 +320,8 @@ inline void probability_codes(const C& codec, const typename C::params& p, const
       const index n = steps.ordered ? visible(r) : 0;
       std::uint8_t* const row = codes + r * stride;
       if (n > 0) {
-        detail::encode_shares<Arch>(codec, p, e + r * stride, total[static_cast<std::size_t>(r - r0)], n,
-                                    row);
+        detail::encode_shares<Arch>(codec, p, e + r * stride,
+                                    relative ? 1.0F : total[static_cast<std::size_t>(r - r0)], n, row);
       }
       std::fill(row + n, row + keys, masked);
     }

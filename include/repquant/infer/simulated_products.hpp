@@ -66,6 +66,7 @@ struct simulated_products {
       const attention_head h = head_of(s, constants, n, rows, keys);
       const attention_operands x = operands_of(s, n, q, k, v, out);
       const value_scales scales = scales_of<Arch>(h.probability, h.value_scale, even_scale, odd_scale);
+      const value_factor<Arch> factor(h.probability);
       const auto run = [&]<class Sum>(const attention_sums<Sum>& sums) {
         for (index i = 0; i < rows; ++i) {
           sum_scores(h, x, i, sums.scores);
@@ -75,7 +76,8 @@ struct simulated_products {
           sum_values(h, x, codes, h.visible(i), sums.even, sums.odd);
           value_row<Arch>(std::span<const Sum>(sums.even),
                           std::span<const Sum>(sums.odd).first(scales.odd.size()), scales,
-                          std::span<float>(x.out + i * x.out_stride, sums.even.size()));
+                          std::span<float>(x.out + i * x.out_stride, sums.even.size()),
+                          factor(codes.data(), h.visible(i)));
         }
       };
       if (fits_double(h)) {

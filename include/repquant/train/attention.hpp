@@ -79,11 +79,14 @@ struct attention_operation {
     for (index i = 0; i < p.rows(); ++i) {
       const auto n = static_cast<std::size_t>(a.visible(first + i, tokens, t.value(k).rows()));
       const std::span<std::uint8_t> row(buffer.data(), n);
+      const float largest = code.relative && n > 0 ? p.row(i).maxCoeff() : 1.0F;
+      y.row(i) = p.row(i) / largest;
       code.visit([&](const auto& codec, const auto& params) {
-        repquant::encode<default_arch>(codec, params, std::span<const float>(p.row(i).data(), n), row);
+        repquant::encode<default_arch>(codec, params, std::span<const float>(y.row(i).data(), n), row);
         repquant::decode<default_arch>(codec, params, std::span<const std::uint8_t>(row),
                                        std::span<float>(y.row(i).data(), n));
       });
+      if (code.relative && n > 0) y.row(i) /= y.row(i).sum();
       if (codes.drop <= 0) continue;
       splitmix64 random =
           splitmix64::of(codes.seed, static_cast<std::uint64_t>(h * t.value(q).rows() + first + i));
@@ -94,6 +97,10 @@ struct attention_operation {
   /// The gradient of the softmax from that of its codes y, in place, and what the scale gets of it.
   float pull_codes(const tape& t, const matrix<>& p, const matrix<>& y, const matrix<>& left,
                    matrix<>& g) const {
+    if (codes.code.relative) {  // the scale is fixed, and the softmax's own gradient knows of the division
+      g.array() *= (y.array() != 0.0F).template cast<float>();
+      return 0;
+    }
     const float s = t.value(scale)(0, 0);
     matrix<> coded = g;
     if (left.size() != 0) coded.array() *= 1 - left.array();
@@ -174,7 +181,8 @@ struct attention_operation {
 ///   dq_h = factor_h dx k_g,   dk_g += factor_h dx^T q_h,   dfactor_h = sum(q_h (dx k_g))
 ///
 /// Straight through: for logarithmic codes dp passes where 0 < y and p <= s, for uniform ones where
-/// |y - p| <= s / 2; ds = dp (y - p) / s there, dp y / s elsewhere.
+/// |y - p| <= s / 2; ds = dp (y - p) / s there, dp y / s elsewhere. For relative codes, y the value of the
+/// code of p / max p over the sum of these, where 0 < y, and ds = 0.
 ///
 /// Shapes    q [tokens x heads d], k [keys x kv_heads d], v [keys x kv_heads dv], factors [1 x heads], scale
 /// of

@@ -76,6 +76,7 @@ class attention_model {
     s.probability_depth = static_cast<std::uint8_t>(of.code.depth);
     s.probability_scale = of.code.scale;
     s.probability_zero = of.code.zero_point;
+    s.probability_relative = of.code.relative ? 1 : 0;
     s.site = w_.site("probabilities", of.code.bits, rq::site_role::probabilities);
     std::int32_t out = add(s);
     if (of.select_first == 2) out = select(out, cols, of.row);
@@ -242,6 +243,13 @@ std::vector<rq::probability_code> codes_to_try() {
     all.push_back({.kind = k, .bits = 4, .depth = 14, .scale = 0.9F});
     all.push_back({.kind = k, .bits = 4, .zero = rq::zero_rule::none, .depth = 7, .scale = 1});
     all.push_back({.kind = k, .bits = 8, .depth = 30, .scale = 0.9F});
+  }
+  for (const kind k : {kind::as_uniform, kind::as_log2, kind::as_log_sqrt2}) {
+    for (const int bits : {4, 8}) {
+      rq::probability_code code{.kind = k, .bits = bits, .depth = 14, .relative = true};
+      code.scale = code.relative_scale();
+      all.push_back(code);
+    }
   }
   return all;
 }

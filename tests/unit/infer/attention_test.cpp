@@ -122,12 +122,25 @@ outcome simulate(const fixture& f) {
       }
       for (int s = 0; s < 2; ++s) part[s][static_cast<std::size_t>(d)] = static_cast<double>(exact[s]);
     }
+    float factor = 1;
+    if (code.relative) {
+      std::int64_t weights[2] = {0, 0};
+      for (rq::index j = 0; j < visible; ++j) {
+        const int c = row[static_cast<std::size_t>(j)];
+        if (kind == 0) weights[0] += c;
+        if (kind != 0 && c <= smallest) weights[c % kind] += std::int64_t{1} << (smallest / kind - c / kind);
+      }
+      const float unit = kind == 0 ? code.scale : std::ldexp(1.0F, -(smallest / kind));
+      float total = static_cast<float>(weights[0]) * unit;
+      if (kind == 2) total += static_cast<float>(weights[1]) * (unit * 0.70710678F);
+      factor = total > 0 ? 1.0F / total : 0.0F;
+    }
     std::vector<float> even_scale(f.value_scale.size());
     std::vector<float> odd_scale(f.value_scale.size());
     rq::value_row<rq::scalar_arch, double>(
         part[0], std::span<const double>(part[1]).first(kind == 2 ? part[1].size() : 0),
         rq::scales_of<rq::scalar_arch>(code, f.value_scale, even_scale, odd_scale),
-        std::span<float>(r.out.data() + i * (h.head_dim + 1), static_cast<std::size_t>(h.head_dim)));
+        std::span<float>(r.out.data() + i * (h.head_dim + 1), static_cast<std::size_t>(h.head_dim)), factor);
   }
   return r;
 }
@@ -155,6 +168,13 @@ std::vector<rq::probability_code> codes_to_try() {
       for (rq::zero_rule zero : {rq::zero_rule::last_code, rq::zero_rule::none}) {
         all.push_back({.kind = k, .bits = bits, .zero = zero, .depth = bits == 8 ? 29 : 30, .scale = 0.97F});
       }
+    }
+  }
+  for (int bits : {3, 4, 8}) {
+    for (kind k : {kind::as_uniform, kind::as_log2, kind::as_log_sqrt2}) {
+      rq::probability_code code{.kind = k, .bits = bits, .depth = 14, .relative = true};
+      code.scale = code.relative_scale();
+      all.push_back(code);
     }
   }
   return all;

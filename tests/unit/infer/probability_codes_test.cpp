@@ -29,6 +29,15 @@ std::vector<rq::probability_code> codes_to_try() {
       }
     }
   }
+  for (int bits : {2, 3, 4, 6, 8}) {
+    for (kind k : {kind::as_uniform, kind::as_log2, kind::as_log_sqrt2}) {
+      for (int depth : {3, 7, 14, 30}) {
+        rq::probability_code code{.kind = k, .bits = bits, .depth = depth, .relative = true};
+        code.scale = code.relative_scale();
+        all.push_back(code);
+      }
+    }
+  }
   return all;
 }
 
@@ -57,12 +66,24 @@ std::vector<std::uint8_t> by_division(const rq::probability_code& code, const st
   const rq::softmax_steps steps = rq::steps_of(multiplier);
   const std::int64_t top = *std::max_element(sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(n));
   std::vector<float> e(n);
+  if (code.relative && code.kind != rq::probability_kind::as_uniform) {
+    const int per_octave = code.kind == rq::probability_kind::as_log2 ? 1 : 2;
+    const int smallest = std::min((1 << code.bits) - 2, per_octave * code.depth + per_octave - 1);
+    const float factor = multiplier * static_cast<float>(per_octave * 1.4426950408889634);
+    for (std::size_t i = 0; i < n; ++i) {
+      const float far = static_cast<float>(top - std::int64_t{sums[i]}) * factor;
+      const float whole = std::nearbyint(std::min(far, 1000.0F));
+      codes[i] = static_cast<std::uint8_t>(whole > static_cast<float>(smallest) ? (1 << code.bits) - 1
+                                                                                : static_cast<int>(whole));
+    }
+    return codes;
+  }
   for (std::size_t i = 0; i < n; ++i) {
     const auto far = static_cast<float>(top - std::int64_t{sums[i]});
     e[i] = rq::elementary::exp2_of_negative(rq::lane::mul(std::min(far, steps.limit), steps.octaves));
   }
   const float total = rq::reduce::sum<rq::scalar_arch>(e);
-  for (float& v : e) v = v / total;
+  for (float& v : e) v = code.relative ? v : v / total;
   code.visit([&](const auto& codec, const auto& p) {
     for (std::size_t i = 0; i < n; ++i) codes[i] = static_cast<std::uint8_t>(codec.encode(e[i], p));
   });
@@ -83,7 +104,7 @@ std::vector<std::uint8_t> blocked(const rq::probability_code& code, const std::v
     rq::probability_codes<Arch>(
         codec, p, padded.data(), rows, keys,
         [&](rq::index r) { return visible[static_cast<std::size_t>(r)]; }, multiplier, code.masked(),
-        e.data(), codes.data());
+        e.data(), codes.data(), code.relative);
   });
   CHECK(codes.back() == 0xA5);
   std::vector<std::uint8_t> all;

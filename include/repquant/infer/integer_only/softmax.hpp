@@ -27,13 +27,14 @@ struct softmax_plan {
 /// Prepares a softmax over scores whose unit is `unit`; the only step that needs floats.
 ///
 /// Units   unit = s_q s_k times the softmax scale: real score = integer score * unit
-/// Errors  bad_bits, bad_option (a unit outside 2^-24 .. 8, a scale outside 2^-20 .. 2^20, a depth beyond
-/// 30);
+/// Errors  bad_bits, bad_option (relative codes, which need no softmax; a unit outside 2^-24 .. 8, a scale
+/// outside 2^-20 .. 2^20, a depth beyond 30);
 ///         of a unit or scale, got is its power of two
 inline failure prepare(const probability_code& code, float unit, softmax_plan& plan) noexcept {
   constexpr const char* place = "integer softmax";
   if (code.bits < 2 || code.bits > 8) return {errc::bad_bits, place, code.bits, 8};
   if (code.depth < 0 || code.depth > 30) return {errc::bad_option, place, code.depth, 30};
+  if (code.relative) return {errc::bad_option, "integer softmax: relative codes", 1, 0};
   if (!(unit >= 0x1p-24F && unit <= 8.0F)) {
     return {errc::bad_option, "integer softmax: unit", std::ilogb(unit), unit > 8.0F ? 3 : -24};
   }
