@@ -100,12 +100,12 @@ struct probability_codes {
   }
   /// The code of a probability known up to a relative error. In units of the code, -steps log2(p / s), a
   /// relative error r is steps r / ln 2; the quotient adds one rounding. 2^-126: what exp gives as 0.
-  [[nodiscard]] coded near(double p, double relative) const {
-    if (steps == 0) return uniform_near(p, p * relative + 0x1p-126, scale, zero_point, bits);
+  [[nodiscard]] coded near(double p, double relative_error) const {
+    if (steps == 0) return uniform_near(p, p * relative_error + 0x1p-126, scale, zero_point, bits);
     const double t = -steps * std::log2(std::fmin(p / scale, 1.0));
     const double c = std::nearbyint(t);
     return {c > smallest ? last : static_cast<int>(c), std::fabs(t - std::floor(t) - 0.5),
-            steps * (relative + u + 0x1p-126 / p) / std::log(2.0)};
+            steps * (relative_error + u + 0x1p-126 / p) / std::log(2.0)};
   }
   /// The code of a key whose score is `distance` below the largest, in nats: of e^-distance. Of logarithmic
   /// codes it is steps distance / ln 2 itself, after roundings of the distance, of the factor, of 1 / ln 2

@@ -132,7 +132,7 @@ outcome simulate(const fixture& f) {
       }
       const float unit = kind == 0 ? code.scale : std::ldexp(1.0F, -(smallest / kind));
       float total = static_cast<float>(weights[0]) * unit;
-      if (kind == 2) total += static_cast<float>(weights[1]) * (unit * 0.70710678F);
+      if (kind == 2) total += rq::lane::mul(static_cast<float>(weights[1]), unit * 0.70710678F);
       factor = total > 0 ? 1.0F / total : 0.0F;
     }
     std::vector<float> even_scale(f.value_scale.size());
