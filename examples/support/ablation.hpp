@@ -82,8 +82,10 @@ inline std::vector<ingredient> ingredients() {
       {"activation_clipping",
        [](recipe& r) { r.norm_range.on = r.activation_range.on = r.attention_range.on = false; }},
       {"widen_ranges", [](recipe& r) { r.widen_ranges = false; }},
-      {"probability_codec", [](recipe& r) { r.probability = {.uniform = true}; }},
-      {"probability_clipping", [](recipe& r) { r.probability_range.on = false; }},
+      {"score_ranges", [](recipe& r) { r.score_ranges = false; }},
+      {"probability_codec",
+       [](recipe& r) { r.probability.log2 = r.probability.log_sqrt2 = r.probability_range.on = false; }},
+      {"relative_probabilities", [](recipe& r) { r.probability.relative = false; }},
       {"target_correction", [](recipe& r) { r.target_correction = 0; }},
       {"residual_target", [](recipe& r) { r.residual_target = false; }},
       {"correct_bias", [](recipe& r) { r.correct_bias = false; }},
@@ -91,6 +93,7 @@ inline std::vector<ingredient> ingredients() {
       {"solver", [](recipe& r) { r.solver.on = false; }},
       {"scale_rounds", [](recipe& r) { r.scale_rounds = 0; }},
       {"share_weights", [](recipe& r) { r.share_weights = false; }},
+      {"ratio_rounds", [](recipe& r) { r.ratio_rounds = 0; }},
   };
 }
 inline std::vector<std::string> ingredient_names() {
