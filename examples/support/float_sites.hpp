@@ -178,7 +178,7 @@ class float_sites_model {
   /// The codes of probabilities.
   static void encode(const repquant::probability_code& code, std::span<const float> p,
                      std::span<std::uint8_t> codes) {
-    const float largest = code.relative ? *std::max_element(p.begin(), p.end()) : 1.0F;
+    const float largest = code.relative && !p.empty() ? *std::max_element(p.begin(), p.end()) : 1.0F;
     code.visit([&](const auto& codec, const auto& params) {
       for (std::size_t j = 0; j < p.size(); ++j)
         codes[j] = static_cast<std::uint8_t>(codec.encode(p[j] / largest, params));
@@ -225,8 +225,8 @@ class float_sites_model {
           repquant::probability_row(h.probability, sums, h.score_multiplier, seen, shares, codes);
         } else {
           softmax(sums, h.score_multiplier, seen, real_scores, shares);
-          const auto n = static_cast<std::size_t>(seen);
-          if (!exact) encode(h.probability, std::span(shares).first(n), std::span(codes).first(n));
+          const auto count = static_cast<std::size_t>(seen);
+          if (!exact) encode(h.probability, std::span(shares).first(count), std::span(codes).first(count));
         }
         for (index j = 0; j < seen; ++j) {
           if (exact) {

@@ -91,6 +91,7 @@ double probability_error(const instruction& s, std::span<const std::byte> consta
       code.visit([&](const auto& codec, const auto& params) {
         for (index r = 0; r < p.rows(); ++r) {
           const index visible = head.visible(r);
+          if (visible == 0) continue;
           const float largest = code.relative ? p.row(r).head(visible).maxCoeff() : 1.0F;
           for (index c = 0; c < visible; ++c)
             coded(r, c) = static_cast<double>(codec.decode(codec.encode(p(r, c) / largest, params), params));
