@@ -178,9 +178,8 @@ inline repquant::result<std::vector<model_sample>> samples_of(const albert_model
 
 /// A reaction with its molecules on each side in another order, in one case of four with those of another
 /// reaction among its reactants, and fresh masks on 15 % of its tokens.
-inline std::function<model_sample(std::size_t, repquant::splitmix64&)> reaction_variations(
-    const albert_model& model, const smiles_vocabulary& vocabulary,
-    const std::vector<masked_reaction>& reactions) {
+inline sample_variation reaction_variations(const albert_model& model, const smiles_vocabulary& vocabulary,
+                                            const std::vector<masked_reaction>& reactions) {
   using molecule = std::vector<std::int32_t>;
   struct sides {
     std::vector<molecule> left, right;
@@ -210,17 +209,17 @@ inline std::function<model_sample(std::size_t, repquant::splitmix64&)> reaction_
     }
     shared->reactions.push_back(std::move(both));
   }
-  return [shared](std::size_t training, repquant::splitmix64& random) {
-    const auto any = [&]() -> const sides& {
-      return shared->reactions[static_cast<std::size_t>(random.below(static_cast<index>(training)))];
+  return [shared](std::span<const index> among, repquant::splitmix64& random) {
+    const auto reaction = [&]() -> const sides& {
+      return shared->reactions[static_cast<std::size_t>(any(random, among))];
     };
-    sides r = any();
+    sides r = reaction();
     const auto shuffle = [&](std::vector<molecule>& m) {
       for (std::size_t k = m.size(); k > 1; --k)
         std::swap(m[k - 1], m[static_cast<std::size_t>(random.below(static_cast<index>(k)))]);
     };
     if (chance(random, 0.25F)) {
-      const sides& other = any();
+      const sides& other = reaction();
       const auto most = static_cast<index>(other.left.size());
       r.left.push_back(other.left[static_cast<std::size_t>(random.below(most))]);
     }

@@ -126,25 +126,25 @@ inline const std::string clip_captions = data_directory() + "/../models/clip_cap
 
 /// A caption, in one case of two with a word of it exchanged for one of another caption, or followed by one,
 /// and in one of two with one character changed, doubled or left out; none of the captions `never`.
-inline std::function<model_sample(std::size_t, repquant::splitmix64&)> caption_variations(
-    const clip_text_tower& model, std::vector<std::string> captions, std::set<std::string> never) {
+inline sample_variation caption_variations(const clip_text_tower& model, std::vector<std::string> captions,
+                                           std::set<std::string> never) {
   struct known {
     clip_text_tower model;
     std::vector<std::string> captions;
     std::set<std::string> never;
   };
   const auto shared = std::make_shared<const known>(known{model, std::move(captions), std::move(never)});
-  return [shared](std::size_t training, repquant::splitmix64& random) {
-    const auto any = [&random](const auto& list, std::size_t count) {
-      return list[static_cast<std::size_t>(random.below(static_cast<index>(count)))];
+  return [shared](std::span<const index> among, repquant::splitmix64& random) {
+    const auto some_caption = [&]() -> const std::string& {
+      return shared->captions[static_cast<std::size_t>(any(random, among))];
     };
     const auto draw = [&] {
-      std::string caption = any(shared->captions, training);
+      std::string caption = some_caption();
       if (chance(random, 0.5F)) {
-        const std::string other = any(shared->captions, training);
+        const std::string& other = some_caption();
         const std::vector<std::string_view> theirs = split(other, ' ');
         std::vector<std::string_view> words = split(caption, ' ');
-        const std::string_view word = any(theirs, theirs.size());
+        const std::string_view word = any(random, std::span(theirs));
         if (chance(random, 0.5F)) {
           words[static_cast<std::size_t>(random.below(static_cast<index>(words.size())))] = word;
         } else {

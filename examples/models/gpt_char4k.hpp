@@ -80,14 +80,13 @@ inline repquant::result<std::vector<std::int32_t>> character_ids(std::string_vie
   return ids;
 }
 
-/// Windows of 128 characters from anywhere in the text that the first calibration windows are cut from, which
-/// starts with `ids`.
-inline std::function<model_sample(std::size_t, repquant::splitmix64&)> window_variations(
-    const gpt_model& model, std::span<const std::int32_t> ids) {
+/// Windows of 128 characters from anywhere between calibration windows that follow each other, whose text is
+/// `ids`.
+inline sample_variation window_variations(const gpt_model& model, std::span<const std::int32_t> ids) {
   const auto shared = std::make_shared<const std::pair<gpt_model, std::vector<std::int32_t>>>(
       model, std::vector<std::int32_t>(ids.begin(), ids.end()));
-  return [shared](std::size_t training, repquant::splitmix64& random) {
-    const auto start = static_cast<std::size_t>(random.below(static_cast<index>(32 * training - 32 + 1)));
+  return [shared](std::span<const index> among, repquant::splitmix64& random) {
+    const std::size_t start = window_start(random, among, 32);
     return shared->first.sample(std::span(shared->second).subspan(start, 129)).value();
   };
 }

@@ -74,8 +74,7 @@ inline repquant::result<std::vector<model_sample>> read_clips(const std::string&
 
 /// A clip moved by up to ten frames, louder or softer (the first coefficient is the logarithm of the energy),
 /// each coefficient's size changed a little, with a little noise.
-inline std::function<model_sample(std::size_t, repquant::splitmix64&)> clip_variations(
-    const std::vector<model_sample>& samples) {
+inline sample_variation clip_variations(const std::vector<model_sample>& samples) {
   auto clips = std::make_shared<std::vector<repquant::matrix<>>>();
   repquant::matrix<> square = repquant::matrix<>::Zero(1, 40);
   for (const model_sample& s : samples) {
@@ -84,9 +83,8 @@ inline std::function<model_sample(std::size_t, repquant::splitmix64&)> clip_vari
     square += centred.cwiseAbs2().colwise().mean() / static_cast<float>(samples.size());
   }
   const repquant::matrix<> deviation = square.cwiseSqrt();
-  return [clips, deviation](std::size_t training, repquant::splitmix64& random) {
-    const repquant::matrix<>& from =
-        (*clips)[static_cast<std::size_t>(random.below(static_cast<index>(training)))];
+  return [clips, deviation](std::span<const index> among, repquant::splitmix64& random) {
+    const repquant::matrix<>& from = (*clips)[static_cast<std::size_t>(any(random, among))];
     const index later = between(random, index{-10}, index{10});
     model_sample s;
     s.input.resize(from.rows(), from.cols());

@@ -28,6 +28,11 @@ enum class output_kind : unsigned char {
   embedding,  ///< one row per sample; logits are scale * cosine similarity among all samples of the set
 };
 
+/// Makes a sample like those that the model will see, from the calibration samples with these numbers, which
+/// rise, and from what is drawn from `random`. Only its input and rows are set.
+using sample_variation =
+    std::function<model_sample(std::span<const index> among, repquant::splitmix64& random)>;
+
 /// A trained model as a program, and disjoint sets of samples: choices are made on `calibration`, what is
 /// reported is measured on `evaluation`.
 struct model_case {
@@ -38,9 +43,8 @@ struct model_case {
   std::string accuracy;  ///< "top1", "masked_accuracy", "next_token_accuracy", "" for none
   output_kind output = output_kind::logits;
   float similarity_scale = 1;
-  /// A sample to train on, like those that the model will see: made from the first `training` calibration
-  /// samples and numbers drawn from `random`. Only its input and rows are set. May be empty.
-  std::function<model_sample(std::size_t training, repquant::splitmix64& random)> vary;
+  /// May be empty.
+  sample_variation vary;
 };
 
 /// The rows of a table that ids name: a look-up in an embedding.

@@ -87,13 +87,12 @@ inline repquant::result<model_sample> next_token_sample(const stories_model& m,
 }
 
 /// Windows of 511 tokens from anywhere in the text that the first calibration windows are cut from.
-inline std::function<model_sample(std::size_t, repquant::splitmix64&)> window_variations(
-    const stories_model& model, std::vector<std::int32_t> ids) {
+inline sample_variation window_variations(const stories_model& model, std::vector<std::int32_t> ids) {
   const auto shared = std::make_shared<const std::pair<repquant::matrix<>, std::vector<std::int32_t>>>(
       model.tokens, std::move(ids));
-  return [shared](std::size_t training, repquant::splitmix64& random) {
+  return [shared](std::span<const index> among, repquant::splitmix64& random) {
     const auto& [tokens, all] = *shared;
-    const auto start = static_cast<std::size_t>(random.below(static_cast<index>(511 * training - 511 + 1)));
+    const std::size_t start = window_start(random, among, 511);
     model_sample s;
     s.input.resize(511, tokens.cols());
     s.input.row(0) = tokens.row(byte_pairs::beginning);

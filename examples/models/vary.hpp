@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <numbers>
+#include <span>
 #include <type_traits>
 
 namespace examples {
@@ -24,6 +25,13 @@ T between(repquant::splitmix64& random, T lo, T hi) {
   } else {
     return lo + (hi - lo) * random.unit();
   }
+}
+/// One of them.
+///
+/// Requires  at least one
+template<class T>
+const T& any(repquant::splitmix64& random, std::span<const T> of) {
+  return of[static_cast<std::size_t>(random.below(static_cast<index>(of.size())))];
 }
 inline bool chance(repquant::splitmix64& random, float share) { return random.unit() < share; }
 

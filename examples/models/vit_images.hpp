@@ -29,13 +29,12 @@ inline float& pixel(repquant::matrix<>& patches, index i, index j) {
 }
 
 /// An image moved by up to one pixel, mirrored half of the time where that is `mirrored`.
-inline std::function<model_sample(std::size_t, repquant::splitmix64&)> image_variations(
-    const std::vector<model_sample>& samples, bool mirrored) {
+inline sample_variation image_variations(const std::vector<model_sample>& samples, bool mirrored) {
   auto images = std::make_shared<std::vector<repquant::matrix<>>>();
   for (const model_sample& s : samples) images->push_back(s.input);
-  return [images, mirrored](std::size_t training, repquant::splitmix64& random) {
+  return [images, mirrored](std::span<const index> among, repquant::splitmix64& random) {
     constexpr index side = 28;
-    repquant::matrix<> from = (*images)[static_cast<std::size_t>(random.below(static_cast<index>(training)))];
+    repquant::matrix<> from = (*images)[static_cast<std::size_t>(any(random, among))];
     const index down = between(random, index{-1}, index{1});
     const index right = between(random, index{-1}, index{1});
     const bool mirror = mirrored && chance(random, 0.5F);

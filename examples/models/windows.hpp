@@ -3,6 +3,7 @@
 #pragma once
 
 #include <repquant/core/shape.hpp>
+#include <repquant/train/splitmix64.hpp>
 
 #include <cstdint>
 #include <span>
@@ -21,6 +22,15 @@ inline std::vector<std::span<const std::int32_t>> windows_of(std::span<const std
   for (std::size_t at = 0; at + length <= ids.size() && all.size() < most; at += stride)
     all.push_back(ids.subspan(at, length));
   return all;
+}
+
+/// Where a window starts that is one of those with these numbers, which rise, or lies between it and the next
+/// one where that is among them, too; window w starts at w stride.
+inline std::size_t window_start(repquant::splitmix64& random, std::span<const repquant::index> among,
+                                repquant::index stride) {
+  const auto k = static_cast<std::size_t>(random.below(static_cast<repquant::index>(among.size())));
+  const bool followed = k + 1 < among.size() && among[k + 1] == among[k] + 1;
+  return static_cast<std::size_t>(among[k] * stride + (followed ? random.below(stride) : 0));
 }
 
 }  // namespace examples

@@ -22,6 +22,7 @@ struct measurement {
   bool hold_out = false;                 ///< on calibration samples alone (hold_out.hpp)
   int folds = 2;
   std::vector<int> seeds = {1};
+  int calibration = 512;  ///< samples up to which variations fill the calibration set
   repquant::threads exec;
 };
 
@@ -55,8 +56,9 @@ class measured_rows {
         .recipe = recipe.name, .bits = bits, .weight_bits = what_.weight_bits, .engine = recipe.engine};
     bar_.begin(title(row) + ": quantize");
     const auto start = std::chrono::steady_clock::now();
-    const auto made = recipe.quantize({model_, bits, what_.weight_bits > 0 ? what_.weight_bits : bits,
-                                       what_.exec, [&](index done, index all) { return bar_(done, all); }});
+    const auto made =
+        recipe.quantize({model_, bits, what_.weight_bits > 0 ? what_.weight_bits : bits, what_.exec,
+                         [&](index done, index all) { return bar_(done, all); }, what_.calibration});
     if (!made) return made.error();
     row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     row.calibration_samples = made->calibration_samples;

@@ -18,6 +18,7 @@ struct recipe_task {
   int weight_bits = 4;  ///< of weights
   repquant::threads exec;
   repquant::progress_callback progress;
+  index most_samples = 512;  ///< up to which variations fill the calibration set of this library's recipes
 };
 
 /// A quantized model, and how many samples it was made from.

@@ -33,31 +33,69 @@ inline repquant::result<recipe_result> integer_result(repquant::result<repquant:
                        shared};
 }
 
-/// A recipe of this library on all calibration samples.
-template<class Recipe>
-repquant::result<repquant::quantized_model> quantize_with(const Recipe& recipe, const recipe_task& task) {
-  const std::vector<repquant::matrix<>> samples = calibration_inputs(task.model);
-  return repquant::quantize_program(task.model.network, std::span<const repquant::matrix<>>(samples),
-                                    repquant::with_bits(recipe, task.weight_bits, task.bits), task.exec,
-                                    task.progress);
-}
-template<class Recipe>
-accuracy_recipe integer_recipe(const std::string& name, const Recipe& recipe) {
-  return {name, "integer", [recipe](const recipe_task& task) {
-            return integer_result(quantize_with(recipe, task), task.model.calibration.size());
-          }};
-}
-
-/// About the multiply-adds of a program on a sample of that many rows: those of its linear layers.
+/// Multiply-adds of the linear layers of a program on a sample of that many rows.
 inline double multiply_adds(const repquant::program& p, index rows) {
   double sum = 0;
   for (const repquant::linear& l : p.linears) sum += static_cast<double>(l.weight.size() * rows);
   return sum;
 }
 
-/// How refinement trains a model: on its first calibration samples and on variations of them, half and half,
-/// judged by the last ones; on the samples alone where the model has no variations. As many steps as 1e12
-/// multiply-adds forward are, which is minutes of two cores, but 300 to 1,500.
+/// The numbers first .. last - 1.
+inline std::vector<index> numbers_of(index first, index last) {
+  std::vector<index> all;
+  for (index i = first; i < last; ++i) all.push_back(i);
+  return all;
+}
+
+/// `count` variations of the calibration samples with these numbers.
+inline std::vector<model_sample> variations(const model_case& m, std::span<const index> among, index count,
+                                            std::uint64_t seed) {
+  std::vector<model_sample> all;
+  for (index k = 0; m.vary && k < count; ++k) {
+    auto random = repquant::splitmix64::of(seed, static_cast<std::uint64_t>(k));
+    all.push_back(m.vary(among, random));
+  }
+  return all;
+}
+
+/// What this library's recipes calibrate on: the first `count` calibration samples, then variations of these,
+/// until there are `most` samples or a float run of all takes 3e10 multiply-adds.
+inline std::vector<repquant::matrix<>> varied_inputs(const model_case& m, std::size_t count, index most) {
+  std::vector<repquant::matrix<>> all = calibration_inputs(m, count);
+  double rows = 0;
+  for (const repquant::matrix<>& x : all) rows += static_cast<double>(x.rows());
+  const double of_a_row = multiply_adds(m.network, 1);
+  const double affordable = 3e10 / of_a_row * static_cast<double>(all.size()) / rows;
+  const index wanted = std::min(most, static_cast<index>(affordable)) - static_cast<index>(all.size());
+  for (model_sample& s : variations(m, numbers_of(0, static_cast<index>(all.size())), wanted, 1))
+    all.push_back(std::move(s.input));
+  return all;
+}
+
+/// A recipe of this library on these samples.
+template<class Recipe>
+repquant::result<repquant::quantized_model> quantize_with(const Recipe& recipe, const recipe_task& task,
+                                                          const std::vector<repquant::matrix<>>& samples) {
+  return repquant::quantize_program(task.model.network, std::span<const repquant::matrix<>>(samples),
+                                    repquant::with_bits(recipe, task.weight_bits, task.bits), task.exec,
+                                    task.progress);
+}
+/// `varied`: on variations of the calibration samples, too.
+template<class Recipe>
+accuracy_recipe integer_recipe(const std::string& name, const Recipe& recipe, bool varied = true) {
+  return {name, "integer", [recipe, varied](const recipe_task& task) {
+            const std::size_t count = task.model.calibration.size();
+            const auto samples =
+                varied ? varied_inputs(task.model, count, task.most_samples) : calibration_inputs(task.model);
+            return integer_result(quantize_with(recipe, task, samples), count);
+          }};
+}
+
+/// How many calibration samples are learnt from, the first ones; the others judge.
+inline index learnt_from(const model_case& m) { return static_cast<index>(m.calibration.size()) * 3 / 4; }
+
+/// How refinement trains a model: on its first calibration samples and on variations of them; on the samples
+/// alone where the model has no variations.
 inline repquant::refinement refinement_of(const model_case& m) {
   repquant::refinement o;
   o.block_steps = 0;
@@ -65,22 +103,18 @@ inline repquant::refinement refinement_of(const model_case& m) {
   o.average = 0.95F;
   o.step_back = 1;
   o.checks = 15;
-  o.held_back = 0.25F;
   // long sequences hold many rows to learn from: few of them make a step
   const index length = std::max<index>(1, m.calibration.front().input.rows());
   o.batch = std::clamp<index>(2048 / length, 4, 32);
   const double step = static_cast<double>(o.batch) * multiply_adds(m.network, length);
-  o.end_to_end_steps = static_cast<index>(std::clamp(1e12 / step, 300.0, 1500.0));
-  const auto training =
-      static_cast<std::size_t>(repquant::training_samples(o, static_cast<index>(m.calibration.size())));
-  o.source = [&m, training, seed = o.seed](std::uint64_t number) {
+  o.end_to_end_steps = static_cast<index>(std::clamp(1e12 / step, 100.0, 1500.0));
+  o.source = [&m, among = numbers_of(0, learnt_from(m)), seed = o.seed](std::uint64_t number) {
     auto random = repquant::splitmix64::of(seed, number);
-    if (!m.vary || !chance(random, 0.5F)) {
-      const model_sample& s =
-          m.calibration[static_cast<std::size_t>(random.below(static_cast<index>(training)))];
+    if (!m.vary || !chance(random, 0.75F)) {
+      const model_sample& s = m.calibration[static_cast<std::size_t>(any(random, std::span(among)))];
       return repquant::refinement_sample{s.input, s.rows};
     }
-    model_sample s = m.vary(training, random);
+    model_sample s = m.vary(among, random);
     return repquant::refinement_sample{std::move(s.input), std::move(s.rows)};
   };
   if (m.output != output_kind::embedding) return o;
@@ -93,28 +127,49 @@ inline repquant::refinement refinement_of(const model_case& m) {
   return o;
 }
 
-/// `recipe`, then refine() on the same calibration samples, twice: first with the codes of weights as they
-/// are, few numbers on which much depends and little can be learnt by heart, then with all. By the divergence
-/// of the logits, or of an embedding's similarities to those of the calibration samples.
+/// `recipe` on three quarters of the calibration samples, then refine() on these, twice: first with the codes
+/// of weights as they are, few numbers on which much depends and little can be learnt by heart, then with
+/// all. By the divergence of the logits, or of an embedding's similarities to those of the calibration
+/// samples. The last quarter, which neither saw, judges, with variations of it: if it does not find the
+/// result better than what it started from, the recipe on all samples is the result.
 inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& recipe,
                                                const recipe_task& task) {
-  auto model = quantize_with(recipe, task);
+  const model_case& m = task.model;
+  const auto all = static_cast<index>(m.calibration.size());
+  const index learnt = learnt_from(m);
+  auto model =
+      quantize_with(recipe, task, varied_inputs(m, static_cast<std::size_t>(learnt), task.most_samples));
   if (!model) return model.error();
-  const repquant::program network = repquant::select_early(task.model.network);
-  const std::vector<repquant::matrix<>> samples = calibration_inputs(task.model);
+  const repquant::program network = repquant::select_early(m.network);
+  std::vector<model_sample> samples = m.calibration;
+  const index judges = std::max<index>(all - learnt, std::min<index>(256, 4 * (all - learnt)));
+  for (model_sample& s : variations(m, numbers_of(learnt, all), judges - (all - learnt), 2))
+    samples.push_back(std::move(s));
+  std::vector<repquant::matrix<>> inputs;
   std::vector<std::vector<index>> rows;
-  for (const model_sample& s : task.model.calibration) rows.push_back(s.rows);
-  repquant::refinement options = refinement_of(task.model);
+  for (model_sample& s : samples) {
+    inputs.push_back(std::move(s.input));
+    rows.push_back(std::move(s.rows));
+  }
+  repquant::refinement options = refinement_of(m);
+  const auto count = static_cast<double>(inputs.size());
+  options.held_back = static_cast<float>((count - static_cast<double>(learnt) - 0.5) / count);
+  bool better = false;
   for (const float weight_rate : {0.0F, options.weight_rate}) {
     options.weight_rate = weight_rate;
-    model = repquant::refine(network, *model, samples, rows, options, task.exec,
-                             [&](const repquant::refinement_status& s) {
-                               return !task.progress || task.progress(s.done, s.steps);
-                             });
-    if (!model) return model.error();
+    auto trained = repquant::refine(network, *model, inputs, rows, options, task.exec,
+                                    [&](const repquant::refinement_status& s) {
+                                      return !task.progress || task.progress(s.done, s.steps);
+                                    });
+    if (!trained) return trained.error();
+    better = better || !std::ranges::equal(trained->bytes(), model->bytes());
+    model = std::move(trained);
     ++options.seed;
   }
-  return integer_result(std::move(model), samples.size());
+  if (!better) {
+    model = quantize_with(recipe, task, varied_inputs(m, m.calibration.size(), task.most_samples));
+  }
+  return integer_result(std::move(model), m.calibration.size());
 }
 
 /// The published RepQ-ViT on 32 samples, as its authors calibrate it.
@@ -143,7 +198,7 @@ inline std::vector<accuracy_recipe> accuracy_recipes(bool share_weights = true) 
   repquant::repquant_recipe recipe;
   recipe.share_weights = share_weights;
   return {
-      integer_recipe("naive", repquant::naive_recipe{}),
+      integer_recipe("naive", repquant::naive_recipe{}, false),
       {baseline_recipe, "simulated", published_repq_vit},
       integer_recipe("repquant", recipe),
       {"repquant_refined", "integer", [recipe](const recipe_task& task) { return refined(recipe, task); }},

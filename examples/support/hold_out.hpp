@@ -39,11 +39,19 @@ inline repquant::result<std::vector<held_out_case>> hold_out(const model_case& m
   std::vector<held_out_case> cases;
   for (int fold = 0; fold < folds; ++fold) {
     held_out_case c;
-    // without variations: those of the model are made from all its samples
     c.model = {m.name, m.network, {}, {}, m.accuracy, m.output, m.similarity_scale, {}};
+    std::vector<index> numbers;  // of the samples that calibrate
     for (std::size_t i = 0; i < part.size(); ++i) {
       if (part[i] == fold) c.measured.push_back(i);
+      if (part[i] != fold) numbers.push_back(static_cast<index>(i));
       (part[i] == fold ? c.model.evaluation : c.model.calibration).push_back(m.calibration[i]);
+    }
+    if (m.vary) {
+      c.model.vary = [vary = m.vary, numbers](std::span<const index> among, splitmix64& random) {
+        std::vector<index> original;
+        for (const index i : among) original.push_back(numbers[static_cast<std::size_t>(i)]);
+        return vary(original, random);
+      };
     }
     cases.push_back(std::move(c));
   }

@@ -117,8 +117,9 @@ result<quantized_model> refine(const program& p, const quantized_model& model,
 /// Codes and zero points are rounded in every forward pass, their gradients passed straight through. After
 /// each block, and at the end, the model is written and run in integers: as many first blocks stay refined as
 /// give the lowest loss of the result on the held-back samples, and the end-to-end phase counts if it lowers
-/// it further; neither counts if the loss on the training samples is above that of the start. So it is never
-/// worse on either than it was; where nothing helps, it comes back as it was.
+/// it further; where fewer samples judge than train, neither counts if the loss on the training samples is
+/// above that of the start. So it is never worse on what judges than it was; where nothing helps, it comes
+/// back as it was.
 ///
 /// Shapes    samples [tokens x input_cols], at least one; rows: for each sample the rows of its result that
 ///           the divergence counts, empty for all; or nothing for all rows of all samples

@@ -43,6 +43,9 @@ class refine_trainer {
     for (index i = train < samples ? train : 0; i < samples; ++i) judging_.push_back(i);
   }
 
+  /// Whether what held-back samples say must be confirmed by those trained on: a few samples may dominate a
+  /// mean, and what is better on some must not be worse on the many others.
+  [[nodiscard]] bool few_judge() const noexcept { return judging_.size() < training_.size(); }
   [[nodiscard]] std::span<const index> judging() const noexcept { return judging_; }
   [[nodiscard]] std::span<const index> training() const noexcept { return training_; }
 
@@ -81,8 +84,8 @@ class refine_trainer {
     return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
   }
 
-  /// Trains, and leaves the parameters at those of the lowest loss on the held-back samples among those whose
-  /// loss on the training samples is not above the start's; which may be the start.
+  /// Trains, and leaves the parameters at those of the lowest loss on the held-back samples, where few judge
+  /// among those whose loss on the training samples is not above the start's; which may be the start.
   ///
   /// `after` is called after each step with the judgement so far; false stops (errc::cancelled)
   template<class F>
@@ -94,7 +97,7 @@ class refine_trainer {
       for (int k : changed) best.push_back(parameters_.at(k));
     };
     refine_judgement j{loss(p, judging_), 0, 0, 0};
-    const double others = loss(p, training_);
+    const double others = few_judge() ? loss(p, training_) : 0;
     j.best = j.now = j.start;
     const auto walk =
         static_cast<float>(std::sqrt(j.start / static_cast<double>(std::max<index>(1, p.steps))));
@@ -129,8 +132,7 @@ class refine_trainer {
         j.training = trained / static_cast<double>(step + 1 - last);
         trained = 0;
         last = step + 1;
-        // a few samples may dominate a mean: what is better on some must not be worse on the others
-        if (now < j.best && loss(p, training_) <= others) {
+        if (now < j.best && (!few_judge() || loss(p, training_) <= others)) {
           j.best = now;
           keep();
         }
