@@ -47,10 +47,10 @@ inline repquant::result<std::vector<held_out_case>> hold_out(const model_case& m
       (part[i] == fold ? c.model.evaluation : c.model.calibration).push_back(m.calibration[i]);
     }
     if (m.vary) {
-      c.model.vary = [vary = m.vary, numbers](std::span<const index> among, splitmix64& random) {
+      c.model.vary = [vary = m.vary, numbers](std::span<const index> among, splitmix64& draws) {
         std::vector<index> original;
         for (const index i : among) original.push_back(numbers[static_cast<std::size_t>(i)]);
-        return vary(original, random);
+        return vary(original, draws);
       };
     }
     cases.push_back(std::move(c));

@@ -4,7 +4,8 @@
 
 #include "catch.hpp"
 #include <algorithm>
-
+#include <numeric>
+#include <set>
 namespace rq = repquant;
 
 namespace {
@@ -52,6 +53,28 @@ TEST_CASE("hold out: each sample is measured once and calibrates elsewhere", "[e
       CHECK(std::is_sorted(c.measured.begin(), c.measured.end()));
     }
     CHECK(measured == std::vector<int>(10, 1));
+  }
+}
+
+TEST_CASE("hold out: variations are made from samples that calibrate", "[examples]") {
+  examples::model_case m = numbered(10);
+  m.vary = [&](std::span<const rq::index> among, rq::splitmix64& random) {
+    return m.calibration[static_cast<std::size_t>(
+        among[static_cast<std::size_t>(random.below(static_cast<rq::index>(among.size())))])];
+  };
+  const auto cases = examples::hold_out(m, 2, 7);
+  REQUIRE(cases);
+  for (const examples::held_out_case& c : *cases) {
+    std::vector<rq::index> all(c.model.calibration.size());
+    std::iota(all.begin(), all.end(), rq::index{0});
+    std::set<float> made;
+    std::set<float> from;
+    for (const examples::model_sample& s : c.model.calibration) from.insert(number(s));
+    rq::splitmix64 random{3};
+    for (int i = 0; i < 100; ++i) made.insert(number(c.model.vary(all, random)));
+    CHECK(made == from);
+    const rq::index first[] = {0};
+    CHECK(number(c.model.vary(first, random)) == number(c.model.calibration.front()));
   }
 }
 
