@@ -32,13 +32,17 @@ struct real_rows {
   std::span<const float> offset;
   float* to = nullptr;
   index stride = 0;
+  /// Where tiles requantize themselves.
+  [[nodiscard]] float* real_place(index row, index column) const noexcept {
+    return to + row * stride + column;
+  }
   template<ExactSum Sum>
   void operator()(index row, index column, const Sum* sums, index count) const noexcept {
     const auto first = static_cast<std::size_t>(column);
     const auto n = static_cast<std::size_t>(count);
     requantize_row<Arch>(std::span<const Sum>(sums, n), multiplier.subspan(first, n),
                          offset.empty() ? offset : offset.subspan(first, n),
-                         std::span<float>(to + row * stride + column, n));
+                         std::span<float>(real_place(row, column), n));
   }
 };
 

@@ -23,6 +23,7 @@
 #include <repquant/kernel/gemm_sse2.hpp>
 #include <repquant/kernel/gemm_sse4.hpp>
 #include <repquant/kernel/panel_layout.hpp>
+#include <repquant/kernel/row_bytes.hpp>
 
 #include <algorithm>
 #include <concepts>
@@ -117,18 +118,6 @@ constexpr std::size_t gemm_scratch_bytes(const panel_layout& l) noexcept {
 
 namespace detail {
 
-/// sum x[i] for n values, modulo 2^64.
-template<class Value>
-inline std::int64_t row_sum(const Value* x, index n) noexcept {
-  std::int64_t sum = 0;
-  for (index first = 0; first < n; first += 4096) {
-    std::int32_t part = 0;
-    for (index i = first; i < std::min<index>(n, first + 4096); ++i) part += x[i];
-    sum += part;
-  }
-  return sum;
-}
-
 /// The rows of a block: as the tiles want them, and as they are.
 template<class Value>
 struct gemm_block {
@@ -155,6 +144,14 @@ struct gemm_block {
     if (t.words != nullptr) o.words = t.words + row * t.stride;
     if (t.row_sums != nullptr) o.row_sums = t.row_sums + row * t.groups;
   }
+  /// Moves operands of a panel, whose results are stored in place, on by some rows.
+  static void move_on(tile_operands& o, index row_count) noexcept {
+    if (o.codes != nullptr) o.codes += row_count * o.stride;
+    if (o.words != nullptr) o.words += row_count * o.stride;
+    if (o.row_sums != nullptr) o.row_sums += row_count * o.groups;
+    if (o.sums != nullptr) o.sums += row_count * o.sums_stride;
+    if (o.reals != nullptr) o.reals += row_count * o.sums_stride;
+  }
 };
 
 /// True where an epilogue takes int32 sums as they are: its place(row, column) says where they go, rows
@@ -163,6 +160,16 @@ template<class Epilogue>
 concept StoresSums = requires(const Epilogue& e) {
   { e.place(index{0}, index{0}) } -> std::same_as<std::int32_t*>;
   { e.stride } -> std::convertible_to<index>;
+};
+
+/// True where an epilogue takes real(sum) multiplier[column] + offset[column], rounded twice: its
+/// real_place(row, column) says where they go, rows `stride` apart, and tiles that are full requantize.
+template<class Epilogue>
+concept StoresReals = requires(const Epilogue& e) {
+  { e.real_place(index{0}, index{0}) } -> std::same_as<float*>;
+  { e.stride } -> std::convertible_to<index>;
+  { e.multiplier.data() } -> std::same_as<const float*>;
+  { e.offset.data() } -> std::same_as<const float*>;
 };
 
 /// One tile in int64: the corrections, then the places in parts that int32 sums hold.
@@ -197,12 +204,33 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
   alignas(64) std::int32_t sums[static_cast<std::size_t>(gemm_tile_sums)];
   alignas(64) float reals[static_cast<std::size_t>(gemm_tile_sums)];
   const panel_layout& l = w.layout;
+  // true, and the place is set, where the tiles of these columns store their results themselves
+  const auto stores_in_place = [&]([[maybe_unused]] tile_operands& t, [[maybe_unused]] index row,
+                                   index column, index columns) {
+    if (Grouped || w.wide_offset != nullptr || l.n - column < columns) return false;
+    using policy = std::remove_cvref_t<Epilogue>;
+    if constexpr (StoresSums<policy>) {
+      t.sums = epilogue.place(block.first + row, column);
+      t.sums_stride = epilogue.stride;
+      return true;
+    } else if constexpr (StoresReals<policy>) {
+      if (epilogue.offset.empty()) return false;
+      t.reals = epilogue.real_place(block.first + row, column);
+      t.sums_stride = epilogue.stride;
+      t.multiplier = epilogue.multiplier.data() + column;
+      t.addend = epilogue.offset.data() + column;
+      return true;
+    } else {
+      return false;
+    }
+  };
   const auto run = [&](tile_function tile, tile_operands& t, index row, index row_count, index panel,
                        index panels) {
     const index column = panel * l.width();
     const index columns = panels * l.width();
     const index count = std::min(columns, l.n - column);
     block.to_row(t, row);
+    if (stores_in_place(t, row, column, columns)) return tile(t);
     t.sums = sums;
     t.sums_stride = columns;
     t.reals = reals;
@@ -212,21 +240,11 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
     if constexpr (Grouped) {
       tile(t);
       finish(static_cast<const float*>(reals));
+    } else if (w.wide_offset != nullptr) {
+      std::int64_t wide[static_cast<std::size_t>(gemm_tile_sums)];
+      wide_tile(w, block, tile, t, row, row_count, column, columns, wide);
+      finish(static_cast<const std::int64_t*>(wide));
     } else {
-      if (w.wide_offset != nullptr) {
-        std::int64_t wide[static_cast<std::size_t>(gemm_tile_sums)];
-        wide_tile(w, block, tile, t, row, row_count, column, columns, wide);
-        finish(static_cast<const std::int64_t*>(wide));
-        return;
-      }
-      if constexpr (StoresSums<std::remove_cvref_t<Epilogue>>) {
-        if (count == columns) {
-          t.sums = epilogue.place(block.first + row, column);
-          t.sums_stride = epilogue.stride;
-          tile(t);
-          return;
-        }
-      }
       tile(t);
       finish(static_cast<const std::int32_t*>(sums));
     }
@@ -238,7 +256,11 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
     const tile_function tile = K::template tile<Grouped>(l, tile_rows, 1);
     for (index panel = first_panel; panel < last_panel; ++panel) {
       tile_operands t = block.of_panel(w, panel);
-      for (index row = 0; row < full; row += tile_rows) run(tile, t, row, tile_rows, panel, 1);
+      if (stores_in_place(t, 0, panel * l.width(), l.width())) {
+        for (index row = 0; row < full; row += tile_rows, block.move_on(t, tile_rows)) tile(t);
+      } else {
+        for (index row = 0; row < full; row += tile_rows) run(tile, t, row, tile_rows, panel, 1);
+      }
     }
   }
   const index rest = block.rows - full;
@@ -297,9 +319,7 @@ inline void run_rows(const gemm_weights& w, const Value* x, index rows, index st
       REPQUANT_ASSERT(l.storage == panel_storage::pairs);
       block.t.words = from;
     } else if (l.storage == panel_storage::pairs) {
-      for (index r = 0; r < block.rows; ++r) {
-        std::copy(from + r * stride, from + r * stride + k, words + r * l.padded_k());
-      }
+      for (index r = 0; r < block.rows; ++r) widen_row(from + r * stride, k, words + r * l.padded_k());
       block.t.words = words;
       block.t.stride = l.padded_k();
     } else {

@@ -37,8 +37,10 @@ struct tile_operands {
   const std::int32_t* row_sums = nullptr;  ///< [rows x groups]
   const float* scale = nullptr;            ///< [panels x groups x width], with groups
   std::int32_t* sums = nullptr;            ///< [rows x (panels * width)]
-  index sums_stride = 0;                   ///< from one row of sums to the next
+  index sums_stride = 0;                   ///< from one row of sums, or of requantized values, to the next
   float* reals = nullptr;                  ///< the same, with groups, contiguous
+  const float* multiplier = nullptr;       ///< [panels x width]; if there, without groups, reals take
+  const float* addend = nullptr;           ///< real(sum) multiplier + addend, and sums nothing
 };
 
 /// Rows and panels that one call multiplies.
