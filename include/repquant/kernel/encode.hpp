@@ -9,6 +9,7 @@
 #include <repquant/granularity/concept.hpp>
 #include <repquant/granularity/granularities.hpp>
 #include <repquant/kernel/narrow.hpp>
+#include <repquant/kernel/quotient_bounds.hpp>
 
 #include <algorithm>
 #include <array>
@@ -23,9 +24,34 @@ template<class Arch, class C>
 inline constexpr bool runs_in_lanes = !std::same_as<Arch, scalar_arch> && VectorCodec<C, lane_of<Arch>> &&
                                       std::same_as<code_type_t<C>, std::uint8_t>;
 
-/// How many columns have their parameters in lanes at a time (8 KB on the stack for a scale and a zero point:
-/// they stay in the first cache), and how many rows one tile does before the next where there are several:
-/// few enough that memory is read once. (Down all rows, four registers wide, is 3 times slower from memory.)
+/// The parameters of codec C for a register.
+template<class V, class C>
+struct register_set {
+  typename C::template lane_params<V> params;
+};
+template<class V>
+requires HasWords<typename lane_traits<V>::arch>
+struct register_set<V, uniform> : bounded_affine_of<V> {
+  using bounded_affine_of<V>::bounded_affine_of;
+};
+
+/// The codes of 4 lane_width values, whose register k has the parameters sets[k * step].
+template<class V, class C>
+inline void encode_four(const C& codec, const float* x, const register_set<V, C>* sets, index step,
+                        std::uint8_t* codes) noexcept {
+  if constexpr (std::same_as<C, uniform> && HasWords<typename lane_traits<V>::arch>) {
+    if (encode_by_bounds<V>(x, sets, step, static_cast<std::uint8_t>(codec.levels() - 1), codes)) return;
+  }
+  const auto at = [&](index k) {
+    return codec.encode(lane::load<V>(x + k * lane_width<V>), sets[k * step].params);
+  };
+  narrow(at(0), at(1), at(2), at(3), codes);
+}
+
+/// How many columns have their parameters in lanes at a time (16 KB on the stack for those of the uniform
+/// codec: they stay in the first cache), and how many rows one tile does before the next where there are
+/// several: few enough that memory is read once. (Down all rows, four registers wide, is 3 times slower from
+/// memory.)
 inline constexpr index column_tile = 1024;
 inline constexpr index rows_in_block = 32;
 
@@ -38,12 +64,9 @@ inline void encode_run(C codec, typename C::params p, const float* x, std::size_
   if constexpr (runs_in_lanes<Arch, C>) {
     using V = lane_of<Arch>;
     constexpr std::size_t width = lane_width<V>;
-    const auto lanes = C::template spread<V>(p);
-    const auto at = [&](std::size_t k) { return codec.encode(lane::load<V>(x + k), lanes); };
-    for (; i + 4 * width <= n; i += 4 * width) {
-      narrow(at(i), at(i + width), at(i + 2 * width), at(i + 3 * width), codes + i);
-    }
-    for (; i + width <= n; i += width) narrow(at(i), codes + i);
+    const register_set<V, C> set{C::template spread<V>(p)};
+    for (; i + 4 * width <= n; i += 4 * width) encode_four<V>(codec, x + i, &set, 0, codes + i);
+    for (; i + width <= n; i += width) narrow(codec.encode(lane::load<V>(x + i), set.params), codes + i);
   }
   for (; i < n; ++i) codes[i] = static_cast<code_type_t<C>>(codec.encode(x[i], p));
 }
@@ -56,7 +79,7 @@ inline void encode_run(C codec, typename C::params p, const float* x, std::size_
 ///
 /// Shapes    x and codes of one size; no alignment is asked for
 /// Requires  x and codes do not overlap; p as the codec's fit gives it
-/// Cost      one pass; bound by the division in a cache, by memory outside it
+/// Cost      one pass. Of the uniform codec, products decide nearly all codes (kernel/quotient_bounds.hpp)
 /// Precision the same codes for every Arch
 /// Example   encode(uniform{.bits = 4}, p, x, codes);
 template<class Arch = default_arch, Codec C>
@@ -86,7 +109,7 @@ inline void encode_columns(const C& codec_in, std::span<const typename C::params
   if constexpr (detail::runs_in_lanes<Arch, C>) {
     using V = lane_of<Arch>;
     constexpr index width = lane_width<V>;
-    std::array<typename C::template lane_params<V>, detail::column_tile / width> sets;
+    std::array<detail::register_set<V, C>, detail::column_tile / width> sets;
     const index block = cols <= detail::column_tile ? rows : detail::rows_in_block;
     const index whole = cols - cols % width;
     for (index top = 0; top < rows; top += block) {
@@ -94,16 +117,19 @@ inline void encode_columns(const C& codec_in, std::span<const typename C::params
       for (j = 0; j < whole; j += detail::column_tile) {
         const index registers = std::min(whole - j, detail::column_tile) / width;
         for (index r = 0; r < registers; ++r) {
-          sets[static_cast<std::size_t>(r)] = C::template gather<V>(params + j + r * width);
+          sets[static_cast<std::size_t>(r)] =
+              detail::register_set<V, C>{C::template gather<V>(params + j + r * width)};
         }
         for (index i = top; i < bottom; ++i) {
           const float* in = x + i * row_stride + j;
           std::uint8_t* out = codes + i * code_stride + j;
           const auto* set = sets.data();
-          const auto at = [&](index r) { return codec.encode(lane::load<V>(in + r * width), set[r]); };
           index r = 0;
-          for (; r + 4 <= registers; r += 4) narrow(at(r), at(r + 1), at(r + 2), at(r + 3), out + r * width);
-          for (; r < registers; ++r) narrow(at(r), out + r * width);
+          for (; r + 4 <= registers; r += 4)
+            detail::encode_four<V>(codec, in + r * width, set + r, 1, out + r * width);
+          for (; r < registers; ++r) {
+            narrow(codec.encode(lane::load<V>(in + r * width), set[r].params), out + r * width);
+          }
         }
       }
     }

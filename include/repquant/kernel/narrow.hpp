@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 /// Between int32 lanes and bytes: what encode and decode do at the edge of a register.
 ///
-/// xsimd has no packing of several registers into one, so these four functions are written with
-/// intrinsics where that pays; the loop at the end of each is their meaning and serves every other
-/// architecture.
+/// These functions are written with intrinsics where that pays; the loop at the end of each is their meaning
+/// and serves every other architecture.
 #pragma once
 
-#include <repquant/core/lane.hpp>
+#include <repquant/kernel/words.hpp>
 
 #include <array>
 #include <cstddef>
@@ -17,21 +16,6 @@
 namespace repquant {
 
 namespace detail {
-
-#if XSIMD_WITH_SSE2
-template<class Arch>
-inline constexpr bool has_sse2 = std::is_base_of_v<xsimd::sse2, Arch> && !std::is_base_of_v<xsimd::avx, Arch>;
-template<class Arch>
-inline constexpr bool has_avx2 = std::is_base_of_v<xsimd::avx2, Arch>;
-template<class Arch>
-inline constexpr bool has_avx512 = std::is_base_of_v<xsimd::avx512f, Arch>;
-template<class Arch>
-inline constexpr bool has_avx512bw = std::is_base_of_v<xsimd::avx512bw, Arch>;
-#endif
-#if XSIMD_WITH_NEON64
-template<class Arch>
-inline constexpr bool has_neon64 = std::is_base_of_v<xsimd::neon64, Arch>;
-#endif
 
 template<CodeLane I>
 using arch_of = typename lane_traits<reals_of<I>>::arch;
@@ -91,43 +75,10 @@ inline void narrow(const I& a, std::uint8_t* out) noexcept {
 template<CodeLane I>
 inline void narrow(const I& a, const I& b, const I& c, const I& d, std::uint8_t* out) noexcept {
   using Arch = detail::arch_of<I>;
-  // A pack works inside blocks of 128 bits; where a register has several, the blocks are put in order after.
-#if XSIMD_WITH_AVX512BW
-  if constexpr (detail::has_avx512bw<Arch>) {
-    const __m512i bytes =
-        _mm512_packus_epi16(_mm512_packs_epi32(a.data, b.data), _mm512_packs_epi32(c.data, d.data));
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    _mm512_storeu_si512(out, _mm512_permutexvar_epi32(order, bytes));
-    return;
-  } else
-#endif
-#if XSIMD_WITH_AVX2
-      if constexpr (detail::has_avx2<Arch>) {
-    const __m256i bytes =
-        _mm256_packus_epi16(_mm256_packs_epi32(a.data, b.data), _mm256_packs_epi32(c.data, d.data));
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_permutevar8x32_epi32(bytes, order));
-    return;
-  } else
-#endif
-#if XSIMD_WITH_SSE2
-      if constexpr (detail::has_sse2<Arch>) {
-    const __m128i bytes = _mm_packus_epi16(_mm_packs_epi32(a.data, b.data), _mm_packs_epi32(c.data, d.data));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
-    return;
-  } else
-#endif
-#if XSIMD_WITH_NEON64
-      if constexpr (detail::has_neon64<Arch>) {
-    const uint16x8_t low =
-        vcombine_u16(vmovn_u32(vreinterpretq_u32_s32(a.data)), vmovn_u32(vreinterpretq_u32_s32(b.data)));
-    const uint16x8_t high =
-        vcombine_u16(vmovn_u32(vreinterpretq_u32_s32(c.data)), vmovn_u32(vreinterpretq_u32_s32(d.data)));
-    vst1q_u8(out, vcombine_u8(vmovn_u16(low), vmovn_u16(high)));
-    return;
-  } else
-#endif
-  {
+  if constexpr (detail::HasWords<Arch>) {
+    using W = detail::words_of<Arch>;
+    W::store(out, W::bytes(W::pack(a.data, b.data), W::pack(c.data, d.data)));
+  } else {
     constexpr int width = lane_width<reals_of<I>>;
     narrow(a, out);
     narrow(b, out + width);

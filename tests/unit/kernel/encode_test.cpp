@@ -7,6 +7,7 @@
 #include <repquant/kernel/encode.hpp>
 
 #include "catch.hpp"
+#include "oracle/codec.hpp"
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -171,6 +172,54 @@ TEST_CASE("encode, decode: spans of 0 to 67 values and of a few thousand", "[ker
     }
   }
   CHECK(bad == 0);
+}
+
+TEST_CASE("encode: ties and their neighbours in registers, where products do not decide", "[kernel]") {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  std::mt19937 engine(5);
+  std::vector<float> scales = {1.0F,          0x1p-100F,      0x1p100F, 0x1.fffffep-3F,
+                               0x1.000002p5F, 0x1.fffffep99F, 0.1F,     3.7e-5F};
+  for (int i = 0; i < 40; ++i)
+    scales.push_back(std::ldexp(1 + static_cast<float>(engine()) * 0x1p-32F, i - 20));
+  for (int bits : {2, 4, 7, 8}) {
+    const rq::uniform c{.bits = bits};
+    int bad = 0;
+    for (float s : scales) {
+      // beyond 2^14 no product decides; far below it, ties lie far apart
+      for (int z : {0, 1 << (bits - 1), -3, 1000, 1 << 14, -(1 << 14), (1 << 14) + 1, -40000, 1 << 22}) {
+        std::vector<float> x = {infinity,
+                                -infinity,
+                                std::numeric_limits<float>::quiet_NaN(),
+                                -0.0F,
+                                0x1p-149F,
+                                std::numeric_limits<float>::max(),
+                                -std::numeric_limits<float>::max(),
+                                32767.5F * s,
+                                -32768.5F * s,
+                                0x1p31F * s,
+                                -0x1p31F * s};
+        for (int k = -z - 2; k <= (1 << bits) - z + 1; ++k) {
+          const auto tie = static_cast<float>((k + 0.5) * static_cast<double>(s));
+          x.insert(x.end(), {tie, std::nextafter(tie, infinity), std::nextafter(tie, -infinity)});
+          // among values that are decided, and alone
+          for (auto n = engine() % 70; n > 0; --n) x.push_back(tie + 0.3F * s);
+        }
+        const rq::affine p{s, z};
+        std::vector<std::uint8_t> codes(x.size());
+        rq::encode(c, p, x, codes);
+        const std::vector<rq::affine> each(x.size(), p);
+        std::vector<std::uint8_t> by_column(x.size());
+        const auto n = static_cast<rq::index>(x.size());
+        rq::encode(c, rq::per_col{}, {1, n}, each, x.data(), n, by_column.data(), n);
+        for (std::size_t i = 0; i < x.size(); ++i) {
+          const int want = oracle::uniform_code(x[i], s, z, bits);
+          bad += codes[i] == want && by_column[i] == want ? 0 : 1;
+        }
+      }
+    }
+    CAPTURE(bits);
+    CHECK(bad == 0);
+  }
 }
 
 TEST_CASE("encode, decode: more columns than a tile holds, more rows than a block", "[kernel]") {
