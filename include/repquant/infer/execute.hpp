@@ -93,14 +93,10 @@ template<class Arch>
 void norm_rows(const instruction& s, std::span<const std::byte> constants, const float* a, index rows,
                float* out) noexcept {
   const auto gamma = numbers<float>(constants, s.data[0], s.cols);
-  for (index i = 0; i < rows; ++i) {
-    const std::span<const float> x(a + i * s.cols, static_cast<std::size_t>(s.cols));
-    const std::span<float> y(out + i * s.cols, static_cast<std::size_t>(s.cols));
-    if (s.flag == 0) {
-      layer_norm_row<Arch>(x, gamma, numbers<float>(constants, s.data[1], s.cols), s.eps, y);
-    } else {
-      rms_norm_row<Arch>(x, gamma, s.eps, y);
-    }
+  if (s.flag == 0) {
+    layer_norm_rows<Arch>(a, rows, gamma, numbers<float>(constants, s.data[1], s.cols), s.eps, out);
+  } else {
+    rms_norm_rows<Arch>(a, rows, gamma, s.eps, out);
   }
 }
 

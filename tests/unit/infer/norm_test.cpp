@@ -41,6 +41,32 @@ TEST_CASE("layer_norm_row and rms_norm_row have the same bits in registers and i
   }
 }
 
+TEST_CASE("norms of several tokens have the bits of one after the other") {
+  for (std::size_t n : {1U, 15U, 16U, 64U, 77U}) {
+    const std::vector<float> gamma = noise(n, 1, 1.0F, 0.3F);
+    const std::vector<float> beta = noise(n, 2, 0.0F, 0.3F);
+    for (std::size_t rows = 0; rows < 36; ++rows) {
+      std::vector<float> x = noise(rows * n, 3, 0.5F, 3.0F);
+      if (rows > 4) x[3 * n] = std::numeric_limits<float>::infinity();  // spoils its token and no other
+      if (rows > 5) x[5 * n] = std::numeric_limits<float>::quiet_NaN();
+      std::vector<float> layer(x.size());
+      std::vector<float> rms(x.size());
+      for (std::size_t r = 0; r < rows; ++r) {
+        const std::span<const float> row(x.data() + r * n, n);
+        rq::layer_norm_row<rq::scalar_arch>(row, gamma, beta, 1e-5F, {layer.data() + r * n, n});
+        rq::rms_norm_row<rq::scalar_arch>(row, gamma, 1e-5F, {rms.data() + r * n, n});
+      }
+      std::vector<float> in_place = x;
+      const auto count = static_cast<rq::index>(rows);
+      rq::layer_norm_rows(in_place.data(), count, gamma, beta, 1e-5F, in_place.data());
+      CHECK(oracle::same_bits(in_place, layer));
+      in_place = x;
+      rq::rms_norm_rows(in_place.data(), count, gamma, 1e-5F, in_place.data());
+      CHECK(oracle::same_bits(in_place, rms));
+    }
+  }
+}
+
 TEST_CASE("norms are those of double") {
   // Error of (x - mean) r: the mean carries (n/16 + 3) roundings of values up to |mean| + spread, the
   // variance as many of itself, the rest 6. With |x| <= 10 spread that stays below 40 2^-24 of the larger
