@@ -205,7 +205,7 @@ TEST_CASE("elementary functions have the recorded bits") {
     return h;
   };
   CHECK(checksum([](float x) { return rq::elementary::exp(x); }) == 0xFC7C4D390A8F9ECCULL);
-  CHECK(checksum([](float x) { return rq::elementary::erf(x); }) == 0x5823DA93D253D0C8ULL);
+  CHECK(checksum([](float x) { return rq::elementary::erf(x); }) == 0x57451DC12234F0EEULL);
   CHECK(checksum([](float x) { return rq::elementary::tanh(x); }) == 0x5BE10034B6D2ADEDULL);
   CHECK(checksum([](float x) { return rq::elementary::silu(x); }) == 0x8887043400649DA5ULL);
   CHECK(checksum([](float x) { return rq::elementary::gelu_erf(x); }) == 0x46C213B8220C76F1ULL);
