@@ -13,7 +13,7 @@ namespace repquant::detail::gemm_avx2 {
 
 struct registers {
   static constexpr int lanes = 8;
-  static constexpr int rows = 4;  // 8 sums, 2 weights, activations, ones and a product fit 16 registers
+  static constexpr int rows = 5;  // 10 sums, 2 weights, activations, ones and a product fit 16 registers
   static constexpr int group_rows = 4;
   static constexpr bool has_bytes = true;
   static constexpr bool exact_dot = false;
