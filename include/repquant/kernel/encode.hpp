@@ -26,20 +26,19 @@ inline constexpr bool runs_in_lanes = !std::same_as<Arch, scalar_arch> && Vector
 
 /// The parameters of codec C for a register.
 template<class V, class C>
-struct register_set {
+struct plain_set {
   typename C::template lane_params<V> params;
 };
-template<class V>
-requires HasWords<typename lane_traits<V>::arch>
-struct register_set<V, uniform> : bounded_affine_of<V> {
-  using bounded_affine_of<V>::bounded_affine_of;
-};
+/// The same, with what leaves out the division of the uniform codec.
+template<class V, class C>
+using register_set = std::conditional_t<std::same_as<C, uniform> && HasWords<typename lane_traits<V>::arch>,
+                                        bounded_affine_of<V>, plain_set<V, C>>;
 
 /// The codes of 4 lane_width values, whose register k has the parameters sets[k * step].
-template<class V, class C>
-inline void encode_four(const C& codec, const float* x, const register_set<V, C>* sets, index step,
+template<class V, class C, class Set>
+inline void encode_four(const C& codec, const float* x, const Set* sets, index step,
                         std::uint8_t* codes) noexcept {
-  if constexpr (std::same_as<C, uniform> && HasWords<typename lane_traits<V>::arch>) {
+  if constexpr (std::same_as<Set, bounded_affine_of<V>>) {
     if (encode_by_bounds<V>(x, sets, step, static_cast<std::uint8_t>(codec.levels() - 1), codes)) return;
   }
   const auto at = [&](index k) {
