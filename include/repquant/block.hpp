@@ -4,6 +4,7 @@
 
 #include <repquant/block/attention_parameters.hpp>
 #include <repquant/block/balance_attention.hpp>
+#include <repquant/block/calibrate_channels.hpp>
 #include <repquant/block/calibration_stream.hpp>
 #include <repquant/block/common_ratios.hpp>
 #include <repquant/block/concept.hpp>
@@ -46,6 +47,7 @@
 #include <repquant/train/cosine_schedule.hpp>
 #include <repquant/train/elementwise.hpp>
 #include <repquant/train/fake_quantize.hpp>
+#include <repquant/train/learn_clips.hpp>
 #include <repquant/train/losses.hpp>
 #include <repquant/train/norms.hpp>
 #include <repquant/train/products.hpp>

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <repquant/calibrate/calibrator.hpp>
+#include <repquant/calibrate/clip_position.hpp>
+#include <repquant/calibrate/clipping_problem.hpp>
 #include <repquant/calibrate/concept.hpp>
 #include <repquant/calibrate/fit.hpp>
 #include <repquant/calibrate/histogram.hpp>
@@ -10,6 +12,7 @@
 #include <repquant/calibrate/min_max.hpp>
 #include <repquant/calibrate/percentile.hpp>
 #include <repquant/calibrate/percentile_search.hpp>
+#include <repquant/calibrate/search_clips.hpp>
 #include <repquant/layer/linear.hpp>
 #include <repquant/layer/norm.hpp>
 #include <repquant/matrix/matrix.hpp>

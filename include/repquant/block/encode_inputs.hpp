@@ -3,7 +3,7 @@
 /// the layers take. Calls of shared layers agree on the ratios of their channels.
 #pragma once
 
-#include <repquant/block/quantization.hpp>
+#include <repquant/block/calibrate_channels.hpp>
 #include <repquant/reparam/fused_norm.hpp>
 
 #include <algorithm>
@@ -130,11 +130,10 @@ template<class Recipe, Executor E>
 failure encode_layer_wise(quantization<Recipe, E>& q, int v, const std::string& path, site_role role,
                           int bits, coded_value& to) {
   to.bits = q.bits_of(path, bits);
-  const auto found =
-      q.calibrate(v, path, q.activation_codec(to.bits), per_tensor{}, q.recipe.activation_range);
+  const auto found = q.calibrate(v, path, q.activation_codec(to.bits), q.recipe.activation_range);
   if (!found) return found.error();
-  to.params = found->params().front();
-  return q.encode(v, path, role, to, found->params());
+  to.params = *found;
+  return q.encode(v, path, role, to, std::span<const affine>(&to.params, 1));
 }
 
 /// Calibrates and encodes value v channel by channel; the linear layers that read it take the scales.
@@ -143,9 +142,9 @@ failure encode_channel_wise(quantization<Recipe, E>& q, int v, const std::string
                             int bits, coded_value& to, const Observer& observer) {
   to.bits = q.bits_of(path, bits);
   const uniform codec = q.activation_codec(to.bits);
-  const auto found = q.calibrate(v, path, codec, per_col{}, observer);
+  const auto found = calibrate_channels(q, v, path, codec, observer);
   if (!found) return found.error();
-  const channel_parameters channels = common_channels(q, v, codec, found->params());
+  const channel_parameters channels = common_channels(q, v, codec, *found);
   const auto layer = fuse_norm(codec, channels.params, q.consumers(v), channels.unit);
   if (!layer) return layer.error().within(path);
   to.params = *layer;

@@ -10,10 +10,8 @@
 #include <repquant/block/select_early.hpp>
 #include <repquant/block/shared_weights.hpp>
 #include <repquant/calibrate/calibrator.hpp>
-#include <repquant/reparam/widened.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -100,9 +98,10 @@ struct quantization {
     return token == (*row < 0 ? tokens + *row : *row) ? static_cast<double>(1 + recipe.selected_weight) : 1;
   }
 
-  /// A quantizer for value v from its quantized stream over all samples.
+  /// What an observer sees of value v: its quantized stream over all samples, the row that the output selects
+  /// as often as it counts.
   template<class Observer, Granularity G>
-  result<quantizer<uniform, G>> calibrate(int v, const std::string& path, const uniform& codec, G granularity,
+  result<calibrator<Observer, G>> observe(int v, const std::string& path, G granularity,
                                           const Observer& observer) const {
     calibrator<Observer, G> watch(observer, granularity, cols(v), path);
     const auto row = selected[static_cast<std::size_t>(v)];
@@ -113,24 +112,17 @@ struct quantization {
       const matrix<> again = x.row(*row < 0 ? x.rows() + *row : *row).replicate(recipe.selected_weight, 1);
       if (failure f = watch.observe(again)) return f;
     }
-    auto made = watch.make(codec, stream.executor());
-    if constexpr (std::same_as<G, per_col>) {
-      if (made && recipe.widen_ranges) return with_margin(*made, v);
-    }
-    return made;
+    return watch;
   }
-  /// Channel-wise ranges made wider by 1 / sqrt(n) + 8 / n for n tokens seen: what few tokens spanned, others
-  /// will leave.
-  [[nodiscard]] result<quantizer<uniform, per_col>> with_margin(const quantizer<uniform, per_col>& q,
-                                                                int v) const {
-    double tokens = 0;
-    for (index i = 0; i < stream.samples(); ++i) tokens += static_cast<double>(stream.reals(i, v).rows());
-    const double margin = 1 / std::sqrt(tokens) + 8 / tokens;
-    std::vector<affine> params;
-    for (const affine& p : q.params()) {
-      params.push_back(widened(q.codec(), p, static_cast<double>(p.scale) * (1 + margin)));
-    }
-    return quantizer<uniform, per_col>::make(q.codec(), per_col{}, q.size(), std::move(params));
+  /// One parameter set for value v.
+  template<class Observer>
+  result<affine> calibrate(int v, const std::string& path, const uniform& codec,
+                           const Observer& observer) const {
+    const auto watch = observe(v, path, per_tensor{}, observer);
+    if (!watch) return watch.error();
+    const auto made = watch->make(codec, stream.executor());
+    if (!made) return made.error();
+    return made->params().front();
   }
 
   /// Emits and runs the instruction that encodes value v; one parameter set, or one per column.

@@ -2,6 +2,7 @@
 /// The attention step of quantize_block: q, k and v encoded, then the codec of the probabilities chosen.
 #pragma once
 
+#include <repquant/block/calibrate_channels.hpp>
 #include <repquant/block/probabilities.hpp>
 #include <repquant/block/quantization.hpp>
 #include <repquant/block/score_ranges.hpp>
@@ -56,13 +57,13 @@ failure operand_parameters(quantization<Recipe, E>& state, int v, const std::str
                            std::vector<affine>& params) {
   const uniform codec = state.activation_codec(bits);
   if (state.recipe.channel_wise_attention) {
-    const auto q = state.calibrate(v, path, codec, per_col{}, state.recipe.attention_range);
+    auto q = calibrate_channels(state, v, path, codec, state.recipe.attention_range);
     if (!q) return q.error();
-    params.assign(q->params().begin(), q->params().end());
+    params = *std::move(q);
   } else {
-    const auto q = state.calibrate(v, path, codec, per_tensor{}, state.recipe.activation_range);
+    const auto q = state.calibrate(v, path, codec, state.recipe.activation_range);
     if (!q) return q.error();
-    params.assign(static_cast<std::size_t>(state.cols(v)), q->params().front());
+    params.assign(static_cast<std::size_t>(state.cols(v)), *q);
   }
   return {};
 }

@@ -40,6 +40,8 @@ failure check_recipe(const Recipe& r) {
   if (r.probability_depth < 0 || r.probability_depth > 30) {
     return {errc::bad_option, "recipe: probability_depth", r.probability_depth, 30};
   }
+  if (r.clip_steps < 0) return {errc::bad_option, "recipe: clip_steps", r.clip_steps, 0};
+  if (r.clip_sweeps < 0) return {errc::bad_option, "recipe: clip_sweeps", r.clip_sweeps, 0};
   const bool some = r.probability.uniform || r.probability.log2 || r.probability.log_sqrt2;
   return some ? failure{} : failure{errc::bad_option, "recipe: codecs of probabilities", 0, 1};
 }

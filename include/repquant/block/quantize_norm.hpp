@@ -81,13 +81,13 @@ failure quantize_norm(quantization<Recipe, E>& q, const step& s) {
   site.bits = q.bits_of(path, q.recipe.activation.bits);
   const uniform codec = q.activation_codec(site.bits);
   if (failure f = q.stream.preview(norm_instruction(q, s))) return f;
-  const auto channels = q.calibrate(s.out, path, codec, per_col{}, q.recipe.norm_range);
+  const auto channels = calibrate_channels(q, s.out, path, codec, q.recipe.norm_range);
   if (!channels) return channels.error();
-  const auto layer_wise = fold_layer_norm(codec, channels->params(), *norm, q.consumers(s.out));
+  const auto layer_wise = fold_layer_norm(codec, *channels, *norm, q.consumers(s.out));
   if (!layer_wise) return layer_wise.error().within(path);
   site.params = *layer_wise;
   if (failure f = q.stream.run(norm_instruction(q, s))) return f;
-  if (failure f = report_fold(q, s, codec, channels->params())) return f;
+  if (failure f = report_fold(q, s, codec, *channels)) return f;
   if (failure f =
           q.encode(s.out, path, site_role::norm_output, site, std::span<const affine>(&site.params, 1)))
     return f;

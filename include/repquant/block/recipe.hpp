@@ -53,6 +53,10 @@ struct naive_recipe {
   bool channel_wise_attention = false;
   /// Channel-wise ranges wider the fewer tokens were seen: by 1 / sqrt(n) + 8 / n of themselves for n tokens.
   bool widen_ranges = false;
+  /// Gradient steps (learn_clips) and then sweeps of a search (search_clips) over the channel-wise ranges of
+  /// what linear layers read, by the error of their output; 0 and 0: the observer's ranges stay.
+  int clip_steps = 0;
+  int clip_sweeps = 0;
   bool balance_heads = false;    ///< bases of the heads in which low-bit codes lose least (balance_heads)
   bool select_early = false;     ///< works on the selected token alone where only that is read (select_early)
   bool correct_bias = false;     ///< moves the mean error of a layer's output into its bias
