@@ -12,6 +12,7 @@ namespace rq = repquant;
 namespace {
 
 using networks::block;
+using networks::fidelity;
 using networks::samples;
 
 constexpr int calls = 3;
