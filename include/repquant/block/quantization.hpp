@@ -49,7 +49,7 @@ struct quantization {
   const shared_weights& shared;
   shared_evidence seen;                        ///< of the shared weights, for the next pass
   std::vector<std::optional<index>> selected;  ///< of each value, the row that the output selects
-  std::map<int, std::optional<reconstruction<uniform, per_row>>> settled;  ///< codes, by layer
+  std::map<int, reconstruction<uniform, per_row>> settled;  ///< of layers called several times, by group
   quantization_report report;
 
   [[nodiscard]] index cols(int value) const { return original.value_cols[static_cast<std::size_t>(value)]; }

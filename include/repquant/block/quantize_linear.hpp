@@ -134,29 +134,28 @@ failure quantize_linear(quantization<Recipe, E>& q, const step& s) {
   const target_correction correction = correct_target(e, q.recipe.target_damping, most);
   const matrix<> wanted = (layer.weight.template cast<double>() + correction.change).template cast<float>();
 
-  std::optional<quantized<uniform, per_row>> own_scales;
-  std::optional<reconstruction<uniform, per_row>>& settled = q.settled[s.layer];
-  if (common != nullptr) {
-    // the first call decides for all
-    std::optional<reconstruction<uniform, per_row>>& first = q.settled[group];
-    if (group != s.layer && first) settled = first;
-  }
-  if (!settled) {
+  // where calls of one layer have settled their evidence, the first one's codes are everyone's
+  std::optional<reconstruction<uniform, per_row>> own_codes;
+  const auto first_call = common != nullptr ? q.settled.find(group) : q.settled.end();
+  if (first_call == q.settled.end()) {
     const bool final_pass = group < 0 || common != nullptr;
     uniform codec = q.recipe.weight;
     codec.bits = weight_bits;
     auto solved = reconstruct_weights(q.recipe, codec, s.path, wanted, h, final_pass, q.stream.executor());
     if (!solved) return solved.error();
-    settled = *std::move(solved);
+    own_codes = *std::move(solved);
+    if (common != nullptr) q.settled.emplace(group, *own_codes);
   }
+  const reconstruction<uniform, per_row>& codes = own_codes ? *own_codes : first_call->second;
+  std::optional<quantized<uniform, per_row>> own_scales;
   if (common != nullptr && q.recipe.scale_rounds > 0) {
-    // the codes are everyone's, the scales, which only enter the call's multipliers, its own
-    auto scaled = refit_scales(settled->weights, wanted, inputs_of(own, q.recipe.correct_bias));
+    // the scales, which only enter the call's multipliers, are each call's own
+    auto scaled = refit_scales(codes.weights, wanted, inputs_of(own, q.recipe.correct_bias));
     if (!scaled) return scaled.error().within(s.path);
     own_scales = *std::move(scaled);
   }
-  const quantized<uniform, per_row>& weights = own_scales ? *own_scales : settled->weights;
-  q.report.weights.push_back({s.path, weight_bits, settled->report, correction.alpha, {}});
+  const quantized<uniform, per_row>& weights = own_scales ? *own_scales : codes.weights;
+  q.report.weights.push_back({s.path, weight_bits, codes.report, correction.alpha, {}});
 
   column<double> bias = column<double>::Zero(layer.out());
   if (layer.bias.size() != 0) bias = layer.bias.template cast<double>();
