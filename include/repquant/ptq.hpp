@@ -22,6 +22,7 @@
 #include <repquant/parallel/inline_executor.hpp>
 #include <repquant/parallel/threads.hpp>
 #include <repquant/reconstruct/adaround.hpp>
+#include <repquant/reconstruct/blocked_product.hpp>
 #include <repquant/reconstruct/code_gram_accumulator.hpp>
 #include <repquant/reconstruct/concept.hpp>
 #include <repquant/reconstruct/coordinate_descent.hpp>
