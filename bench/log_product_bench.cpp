@@ -55,7 +55,7 @@ void values(benchmark::State& state, C codec, bool softmax) {
   constexpr rq::instruction_set set = rq::instruction_set_of<Arch>;
   const std::vector<std::uint8_t> codes = codes_of(codec, softmax);
   const std::vector<std::uint8_t> v = workload::codes(static_cast<std::size_t>(heads * tokens * width), 256);
-  const rq::panel_layout layout = rq::value_layout(set, tokens, width, 8);
+  const rq::panel_layout layout = rq::value_layout(set, codec, tokens, width, 8);
   std::vector<std::byte> panels(static_cast<std::size_t>(layout.bytes()));
   const std::vector<std::int32_t> slope(static_cast<std::size_t>(layout.padded_n()), 3);
   std::vector<std::byte> scratch(rq::log_product_scratch(block, tokens));

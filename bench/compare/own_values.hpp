@@ -17,7 +17,7 @@ class own_values {
              const buffer<std::uint8_t>& codes, const team& exec)
       : d_(d), codec_(codec), code_(code), codes_(codes), exec_(exec) {
     const auto heads = static_cast<std::size_t>(d.size.heads);
-    layout_ = repquant::value_layout(own_set, d.size.tokens, d.size.width, 8);
+    layout_ = repquant::value_layout(own_set, codec, d.size.tokens, d.size.width, 8);
     panels_.resize(heads * panel_room());
     scratch_.resize(heads * scratch_room());
     sums_.resize(heads * 2 * sum_room());

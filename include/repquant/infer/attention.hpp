@@ -125,7 +125,7 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
     keys.offset = narrow;
   }
   gemm_weights values{packed.values, packed.value_panels};
-  if (f.bands_wide) {
+  if (!detail::value_corrections_fit(set, h, f)) {
     detail::value_corrections(h, x, packed.values, slope.data(), offset.data());
     values.wide_slope = slope.data();
     values.wide_offset = offset.data();

@@ -92,8 +92,7 @@ inline std::int64_t largest_probability(const probability_code& code) noexcept {
 ///   S'[j] = sum_d (q[d] - q_zero[d])(k[j][d] - shift),  |S'| <= sum_d max|q - q_zero| 2^(b-1)
 struct attention_forms {
   bool score_wide = false;  ///< score sums are int64
-  bool bands_wide = false;  ///< so are the value sums of a band of powers, or of uniform codes
-  bool value_wide = false;  ///< so are the joined value sums
+  bool value_wide = false;  ///< so are value sums
   bool plain = false;       ///< uniform codes of which masked keys have weight: values by plain loops
   std::int64_t max_p = 0;   ///< largest magnitude of a probability operand
   std::int64_t sum_q = 0;   ///< largest sum_d |q[d] - q_zero[d]|
@@ -109,13 +108,24 @@ inline attention_forms forms_of(const attention_head& h) noexcept {
   f.max_p = largest_probability(h.probability);
   f.score_wide = f.sum_q > ((1 << 30) - 1) / levels;
   if (h.probability.kind == probability_kind::as_uniform) {
-    f.bands_wide = f.value_wide = !product_fits(h.keys, f.max_p, f.far_v);
+    f.value_wide = !product_fits(h.keys, f.max_p, f.far_v);
     f.plain = h.probability.masked() != h.probability.zero_point;
   } else {
-    f.bands_wide = !log_bands_fit(h.keys, f.far_v);
-    f.value_wide = f.bands_wide || !product_fits(h.keys, f.max_p, f.far_v);
+    f.value_wide = !log_bands_fit(h.keys, f.far_v) || !product_fits(h.keys, f.max_p, f.far_v);
   }
   return f;
+}
+
+/// True where int32 corrections of the values hold the sums of a product with them.
+inline bool value_corrections_fit(instruction_set set, const attention_head& h,
+                                  const attention_forms& f) noexcept {
+  return h.probability.visit([&]<class C>(const C& codec, const auto&) {
+    if constexpr (std::same_as<C, uniform>) {
+      return !f.value_wide;
+    } else {
+      return log_corrections_fit(set, codec, h.keys, h.code_bits, f.far_v);
+    }
+  });
 }
 
 }  // namespace detail

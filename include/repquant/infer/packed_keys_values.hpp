@@ -18,8 +18,13 @@ constexpr panel_layout key_layout(instruction_set set, index keys, index head_di
 /// Values in panels whose places are keys.
 constexpr panel_layout value_layout_of(instruction_set set, index keys, index head_dim, int bits,
                                        const probability_code& code) noexcept {
-  return code.kind == probability_kind::as_uniform ? layout_of_bits(set, keys, head_dim, code.bits, bits)
-                                                   : value_layout(set, keys, head_dim, bits);
+  return code.visit([&]<class C>(const C& codec, const auto&) {
+    if constexpr (std::same_as<C, uniform>) {
+      return layout_of_bits(set, keys, head_dim, code.bits, bits);
+    } else {
+      return value_layout(set, codec, keys, head_dim, bits);
+    }
+  });
 }
 
 }  // namespace detail
@@ -42,7 +47,7 @@ struct packed_keys_values {
 /// Packs the keys and the values of a head for attend<Arch>.
 ///
 /// Requires  check(h) says nothing; memory of packed_keys_values_size bytes, any alignment, which what is
-///           returned points to. Of h only keys, head_dim, code_bits and the kind and bits of the
+///           returned points to. Of h only keys, head_dim, code_bits and the codec of the
 ///           probabilities matter
 /// Cost      one pass over both
 template<class Arch = default_arch>

@@ -46,5 +46,20 @@ struct tile_operands {
 /// Rows and panels that one call multiplies.
 using tile_function = void (*)(const tile_operands&) noexcept;
 
+/// Operands of a row of which only some places are listed (power_list.hpp, listed_row.inc).
+struct listed_operands {
+  const std::uint32_t* fours = nullptr;  ///< four bytes of the row each, the first place lowest
+  const std::uint32_t* at = nullptr;     ///< byte of the panel that holds these places
+  index count = 0;
+  std::int32_t row_sum = 0;
+  const std::byte* panel = nullptr;     ///< first panel, of bytes
+  index panel_bytes = 0;                ///< from one panel to the next
+  const std::int32_t* slope = nullptr;  ///< [panels x width], times row_sum onto the sums; null: 0
+  std::int32_t* sums = nullptr;         ///< [panels * width]
+};
+
+/// A row and panels that one call multiplies.
+using listed_function = void (*)(const listed_operands&) noexcept;
+
 }  // namespace detail
 }  // namespace repquant

@@ -59,7 +59,7 @@ std::array<std::vector<std::int64_t>, 2> by_definition(const rq::logarithmic<Ste
 template<rq::instruction_set Set, class Arch, int Steps, class Sum>
 bool run(const rq::logarithmic<Steps>& codec, const operands& o,
          const std::array<std::vector<std::int64_t>, 2>& want) {
-  const rq::panel_layout layout = rq::value_layout(Set, o.k, o.n, o.bits);
+  const rq::panel_layout layout = rq::value_layout(Set, codec, o.k, o.n, o.bits);
   std::vector<std::byte> panels(static_cast<std::size_t>(layout.bytes()));
   rq::pack_panels(layout, {o.values.data(), 1, o.n}, panels.data());
   rq::gemm_weights v{layout, panels.data()};
@@ -70,7 +70,7 @@ bool run(const rq::logarithmic<Steps>& codec, const operands& o,
     slope[d] = static_cast<std::int32_t>(layout.shift - o.zero[d]);
     wide_slope[d] = std::int64_t{layout.shift} - o.zero[d];
   }
-  if (rq::log_bands_fit(o.k, o.max_v())) {
+  if (rq::log_corrections_fit(Set, codec, o.k, o.bits, o.max_v())) {
     v.slope = slope.data();
   } else {
     v.wide_slope = wide_slope.data();
