@@ -23,9 +23,10 @@ inline float least_dividend(float q, float d) noexcept {
   const auto before = static_cast<double>(std::bit_cast<float>(bits - 1));
   const double least = (static_cast<double>(q) + before) * 0.5 * static_cast<double>(d);
   const auto x = static_cast<float>(least);
-  const bool even = bits % 2 == 0;
-  const bool reached = even ? static_cast<double>(x) >= least : static_cast<double>(x) > least;
-  return reached ? x : std::bit_cast<float>(std::bit_cast<std::int32_t>(x) + 1);
+  // in integers: which it is cannot be foreseen, and a branch would be taken wrong half the time
+  const int beyond = static_cast<double>(x) > least ? 1 : 0;
+  const int on_even = (static_cast<double>(x) == least ? 1 : 0) & (~bits & 1);
+  return std::bit_cast<float>(std::bit_cast<std::int32_t>(x) + 1 - (beyond | on_even));
 }
 
 }  // namespace repquant

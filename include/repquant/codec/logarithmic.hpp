@@ -84,16 +84,25 @@ requires(Steps == 1 || Steps == 2) struct logarithmic {
     }
   }
 
-  /// The code of a positive float from its bits, where `least` are the bits of the least values of codes
-  /// 0 .. Steps - 1 and all other boundaries lie whole octaves below these: how many boundaries are above it.
-  ///
-  /// Requires  value < least + 2^23 for every one of `least`
+  /// How many boundaries are above a positive float, from its bits, where `least` are the bits of the least
+  /// values of codes 0 .. Steps - 1 and all other boundaries lie whole octaves below these. Held to 0 and
+  /// above it is the code, as far as there are codes: an octave above `least` it is negative.
   template<CodeLane I>
-  [[nodiscard]] I code_of(const I& value, const std::array<I, Steps>& least) const noexcept {
-    I q(0);
-    for (const I& boundary : least) q = q + ((boundary + I(0x007FFFFF) - value) >> 23);
-    if (last() - smallest() <= 1) return lane::min(q, I(last()));
-    return lane::select(lane::greater(q, I(smallest())), I(last()), q);
+  [[nodiscard]] REPQUANT_ALWAYS_INLINE static I boundaries_above(const I& value, const std::array<I, Steps>& least) noexcept {
+    I q = (least[0] + I(0x007FFFFF) - value) >> 23;
+    if constexpr (Steps == 2) q = q + ((least[1] + I(0x007FFFFF) - value) >> 23);
+    return q;
+  }
+
+  /// True where there is no code between the smallest level and the last one: a number of boundaries held to
+  /// 0 .. last() is a code.
+  [[nodiscard]] constexpr bool counts_to_last() const noexcept { return last() - smallest() <= 1; }
+
+  /// The code of a number of boundaries: what is below the smallest level gets the last code.
+  template<CodeLane I>
+  [[nodiscard]] REPQUANT_ALWAYS_INLINE I code_of(const I& boundaries) const noexcept {
+    if (counts_to_last()) return lane::min(boundaries, I(last()));
+    return lane::select(lane::greater(boundaries, I(smallest())), I(last()), boundaries);
   }
 
   /// The code of x, from the exponent and the mantissa of the correctly rounded x / scale.
@@ -104,7 +113,7 @@ requires(Steps == 1 || Steps == 2) struct logarithmic {
     const V quotient = lane::min(lane::max(lane::div(x, p.scale), V(0.0F)), V(1.0F));
     std::array<I, Steps> least;
     for (std::size_t c = 0; c < Steps; ++c) least[c] = I(least_quotients()[c]);
-    return code_of(I(lane::bits(quotient)), least);
+    return code_of(boundaries_above(I(lane::bits(quotient)), least));
   }
 
   /// The value of code q: one multiplication of the scale by a power of two, or by the float nearest to

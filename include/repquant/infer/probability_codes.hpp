@@ -108,7 +108,7 @@ inline std::int32_t largest_sum(const std::int32_t* sums, index n) noexcept {
   return places[0];
 }
 
-/// e[i] = 2^(distances(i) octaves) for i < n and 0 behind, up to padded_scores(n); returns their sum.
+/// e[i] = 2^(distances(i) octaves) for i < n and 0 behind, up to whole registers; returns their sum.
 /// distances(i) gives a register from place i on, none above the limit; it may read e.
 template<class Arch, class Distances>
 inline float exponentials(const Distances& distances, index n, float octaves, float* e) noexcept {
@@ -119,7 +119,9 @@ inline float exponentials(const Distances& distances, index n, float octaves, fl
   std::array<V, registers> held;
   for (V& h : held) h = V(0.0F);
   const V step(octaves);
-  const auto at = [&](index i) { return elementary::exp2_of_negative(lane::mul(distances(i), step)); };
+  const auto at = [&](index i) REPQUANT_ALWAYS_INLINE {
+    return elementary::exp2_of_negative(lane::mul(distances(i), step));
+  };
   index i = 0;
   for (; i + reduce::lanes <= n; i += reduce::lanes) {
     for (std::size_t r = 0; r < registers; ++r) {
@@ -129,34 +131,35 @@ inline float exponentials(const Distances& distances, index n, float octaves, fl
       lane::store(e + k, value);
     }
   }
-  for (std::size_t r = 0; i < n; ++r, i += width) {
+  for (std::size_t r = 0; r < registers; ++r, i += width) {  // as many as there are: sums stay in registers
+    if (i >= n) break;
     const V value = lane::select(places_below<I>(i, n), at(i), V(0.0F));
     held[r] = lane::add(held[r], value);  // a zero changes nothing
     lane::store(e + i, value);
   }
-  for (; i < padded_scores(n); i += width) lane::store(e + i, V(0.0F));
   return reduce::over_lanes(held, [](const auto& a, const auto& b) { return lane::add(a, b); });
 }
 
-/// codes[i] = at(i), a register of codes, for a padded row.
+/// codes[i] = at(i), a register of codes, held to 0 .. last, up to whole registers.
 template<class Arch, class At>
-inline void narrow_row(index n, std::uint8_t* codes, const At& at) noexcept {
+REPQUANT_ALWAYS_INLINE inline void narrow_row(index n, int last, std::uint8_t* codes, At at) noexcept {
+  using I = ints_of<lane_of<Arch>>;
   constexpr index width = lane_width<lane_of<Arch>>;
-  for (index i = 0; i < n; i += 32) {
-    if constexpr (4 * width <= 32) {
-      for (index k = i; k < i + 32; k += 4 * width) {
-        narrow(at(k), at(k + width), at(k + 2 * width), at(k + 3 * width), codes + k);
-      }
-    } else {
-      for (index k = i; k < i + 32; k += width) narrow(at(k), codes + k);
-    }
+  index i = 0;
+  for (; i + 4 * width <= n; i += 4 * width) {
+    narrow(at(i), at(i + width), at(i + 2 * width), at(i + 3 * width), codes + i, last);
   }
+  for (; i < n; i += width) narrow(I(lane::clamp(at(i), I(0), I(last))), codes + i);
 }
 
-/// codes[i] = code(e[i]) for a padded row.
+/// codes[i] = code(e[i]), held to 0 .. last, up to whole registers.
 template<class Arch, class Code>
-inline void code_row(const float* e, index n, std::uint8_t* codes, const Code& code) noexcept {
-  narrow_row<Arch>(n, codes, [&](index i) { return code(lane::load<lane_of<Arch>>(e + i)); });
+REPQUANT_ALWAYS_INLINE inline void code_row(const float* e, index n, int last, std::uint8_t* codes,
+                                            Code code) noexcept {
+  using V = lane_of<Arch>;
+  narrow_row<Arch>(n, last, codes, [e, code](index i) mutable REPQUANT_ALWAYS_INLINE {
+    return ints_of<V>(code(lane::load<V>(e + i)));
+  });
 }
 
 /// Relative codes of a padded row of distances from the largest sum, of which n count; distances(i) gives a
@@ -170,7 +173,7 @@ inline void relative_codes(const logarithmic<Steps>& codec, const Distances& dis
   const V beyond(static_cast<float>(codec.levels()));
   const I smallest(codec.smallest());
   const I last(codec.last());
-  narrow_row<Arch>(n, codes, [&](index i) {
+  narrow_row<Arch>(n, codec.last(), codes, [=](index i) REPQUANT_ALWAYS_INLINE {
     const I q(lane::round_to_int(lane::min(lane::mul(distances(i), step), beyond)));
     return I(lane::select(lane::greater(q, smallest), last, q));
   });
@@ -179,51 +182,84 @@ inline void relative_codes(const logarithmic<Steps>& codec, const Distances& dis
 /// The scales between which no quotient that has a code of its own leaves the normal floats.
 constexpr bool is_ordinary_scale(float s) noexcept { return s >= 0x1p-60F && s <= 0x1p60F; }
 
-/// codes[i] = codec.encode(e[i] / total, p), without the division. False: divide.
+/// codes[i] = codec.encode(e[i] / total, p) without the division: what is the same in all rows, what row_of
+/// makes of the total of one, and encode, which says false where it must be divided.
 ///
-/// Requires  e as exponentials() makes it, total its sum
-template<class Arch, int Steps>
-inline bool share_codes(const logarithmic<Steps>& codec, const log_scale& p, const float* e, float total,
-                        index n, std::uint8_t* codes) noexcept {
-  using V = lane_of<Arch>;
-  using I = ints_of<V>;
-  if (!is_ordinary_scale(p.scale)) return false;
-  std::array<I, Steps> least;
-  for (std::size_t c = 0; c < Steps; ++c) {
-    const float share = least_dividend(lane::from_bits(codec.least_quotients()[c]), p.scale);
-    least[c] = I(lane::bits(least_dividend(share, total)));
+/// Requires  e as exponentials() makes it, total its sum; encode only where `ordinary`
+template<Codec C>
+struct share_encoder;
+template<int Steps>
+struct share_encoder<logarithmic<Steps>> {
+  using codec_type = logarithmic<Steps>;
+  using row = std::array<std::int32_t, Steps>;  ///< the bits of the least e of codes 0 .. Steps - 1
+  codec_type codec;
+  bool ordinary;
+  std::array<float, Steps> shares{};  ///< the least quotients e / total of these codes
+
+  share_encoder(const codec_type& c, const log_scale& p) noexcept
+      : codec(c), ordinary(is_ordinary_scale(p.scale)) {
+    for (std::size_t q = 0; ordinary && q < Steps; ++q)
+      shares[q] = least_dividend(lane::from_bits(codec_type::least_quotients()[q]), p.scale);
   }
-  code_row<Arch>(e, n, codes, [codec, least](const V& x) {
-    return codec.code_of(I(lane::min(lane::bits(x), least[0])), least);
-  });
-  return true;
-}
-template<class Arch>
-inline bool share_codes(const uniform& codec, const affine& p, const float* e, float total, index n,
-                        std::uint8_t* codes) noexcept {
-  using V = lane_of<Arch>;
-  using I = ints_of<V>;
-  if (!is_ordinary_scale(p.scale) || p.zero_point < -65536 || p.zero_point > 65536) return false;
-  const V times(1.0F / lane::mul(total, p.scale));
-  const I zero(p.zero_point);
-  const V lo = lane::real(I(0) - zero);
-  const V hi = lane::add(lo, V(static_cast<float>(codec.levels() - 1)));
-  const V beyond = lane::add(hi, V(1.0F));
-  I near(0);
-  code_row<Arch>(e, n, codes, [&](const V& x) {
-    const V y = lane::min(lane::mul(x, times), beyond);
-    const V whole = lane::real(lane::round_to_int(y));
-    const V rest = lane::sub(y, whole);
-    const V far = lane::max(rest, lane::sub(V(0.0F), rest));
-    near = near | lane::greater(lane::add(far, lane::mul(y, V(0x1p-21F))), V(0.5F));
-    return I(lane::round_to_int(lane::clamp(whole, lo, hi)) + zero);
-  });
-  std::array<std::int32_t, lane_width<V>> any{};
-  lane::store(any.data(), near);
-  std::int32_t divide = 0;
-  for (std::int32_t a : any) divide |= a;
-  return divide == 0;
-}
+  [[nodiscard]] row row_of(float total) const noexcept {
+    row r{};
+    for (std::size_t q = 0; ordinary && q < Steps; ++q) r[q] = lane::bits(least_dividend(shares[q], total));
+    return r;
+  }
+  template<class Arch>
+  bool encode(const row& r, const float* e, index n, std::uint8_t* codes) const noexcept {
+    using V = lane_of<Arch>;
+    using I = ints_of<V>;
+    std::array<I, Steps> least;
+    for (std::size_t q = 0; q < Steps; ++q) least[q] = I(r[q]);
+    const auto above = [least](const V& x) REPQUANT_ALWAYS_INLINE {
+      return codec_type::boundaries_above(I(lane::bits(x)), least);
+    };
+    if (codec.counts_to_last()) {
+      code_row<Arch>(e, n, codec.last(), codes, above);
+    } else {
+      code_row<Arch>(e, n, codec.last(), codes,
+                     [c = codec, above](const V& x) REPQUANT_ALWAYS_INLINE { return c.code_of(above(x)); });
+    }
+    return true;
+  }
+};
+template<>
+struct share_encoder<uniform> {
+  using row = float;  ///< 1 / (total s)
+  uniform codec;
+  affine p;
+  bool ordinary;
+
+  share_encoder(const uniform& c, const affine& params) noexcept
+      : codec(c),
+        p(params),
+        ordinary(is_ordinary_scale(p.scale) && p.zero_point >= -65536 && p.zero_point <= 65536) {}
+  [[nodiscard]] row row_of(float total) const noexcept { return 1.0F / lane::mul(total, p.scale); }
+  template<class Arch>
+  bool encode(row r, const float* e, index n, std::uint8_t* codes) const noexcept {
+    using V = lane_of<Arch>;
+    using I = ints_of<V>;
+    const V times(r);
+    const I zero(p.zero_point);
+    const V beyond(static_cast<float>(codec.levels() - p.zero_point));
+    I near(0);
+    code_row<Arch>(e, n, codec.levels() - 1, codes, [=, &near](const V& x) REPQUANT_ALWAYS_INLINE {
+      const V y = lane::min(lane::mul(x, times), beyond);
+      const I rounded = lane::round_to_int(y);
+      const V whole = lane::real(rounded);
+      const V rest = lane::sub(y, whole);
+      const V far = lane::max(rest, lane::sub(V(0.0F), rest));
+      near = near | lane::greater(lane::add(far, lane::mul(y, V(0x1p-21F))), V(0.5F));
+      return I(rounded + zero);
+    });
+    std::array<std::int32_t, lane_width<V>> any{};
+    lane::store(any.data(), near);
+    std::int32_t divide = 0;
+    for (std::int32_t a : any) divide |= a;
+    return divide == 0;
+  }
+};
 
 /// e[i] = e[i] / total, i < n.
 template<class Arch>
@@ -234,15 +270,21 @@ inline void divide_row(float* e, float total, index n) noexcept {
       [total](const V& v) { return lane::div(v, V(total)); }, e);
 }
 
-/// codes[i] = codec.encode(e[i] / total, p), i < n; what stands behind, up to padded_scores(n), is lost, and
-/// so is e.
+/// codes[i] = codec.encode(e[i] / total, p), i < n, r = encoder.row_of(total); what stands behind, up to
+/// padded_scores(n), is lost, and so is e.
+template<class Arch, Codec C>
+inline void encode_shares(const share_encoder<C>& encoder, const typename C::params& p, float* e, float total,
+                          const typename share_encoder<C>::row& r, index n, std::uint8_t* codes) noexcept {
+  if (encoder.ordinary && encoder.template encode<Arch>(r, e, n, codes)) return;
+  divide_row<Arch>(e, total, n);
+  const auto count = static_cast<std::size_t>(n);
+  encode<Arch>(encoder.codec, p, std::span<const float>(e, count), std::span(codes, count));
+}
 template<class Arch, Codec C>
 inline void encode_shares(const C& codec, const typename C::params& p, float* e, float total, index n,
                           std::uint8_t* codes) noexcept {
-  if (share_codes<Arch>(codec, p, e, total, n, codes)) return;
-  divide_row<Arch>(e, total, n);
-  const auto count = static_cast<std::size_t>(n);
-  encode<Arch>(codec, p, std::span<const float>(e, count), std::span(codes, count));
+  const share_encoder<C> encoder(codec, p);
+  encode_shares<Arch, C>(encoder, p, e, total, encoder.row_of(total), n, codes);
 }
 
 /// The distances of a row of sums of any type from the largest, at most `limit`; 0 behind, up to
@@ -300,30 +342,32 @@ inline void probability_codes(const C& codec, const typename C::params& p, const
     }
   }
   const I limit(static_cast<std::int32_t>(steps.limit));
+  const detail::share_encoder<C> encoder(codec, p);
   for (index r0 = 0; r0 < rows; r0 += together) {
     const index r1 = std::min(rows, r0 + together);
     std::array<std::int32_t, together> top{};
     std::array<float, together> total{};
+    std::array<typename detail::share_encoder<C>::row, together> row_of{};
     for (index r = r0; steps.ordered && r < r1; ++r) {
       const index n = visible(r);
       if (n > 0) top[static_cast<std::size_t>(r - r0)] = detail::largest_sum<Arch>(sums + r * stride, n);
     }
     for (index r = r0; steps.ordered && r < r1; ++r) {
-      const I largest(top[static_cast<std::size_t>(r - r0)]);
-      const auto distances = [row = sums + r * stride, largest, limit](index i) {
+      const auto at = static_cast<std::size_t>(r - r0);
+      const I largest(top[at]);
+      const auto distances = [row = sums + r * stride, largest, limit](index i) REPQUANT_ALWAYS_INLINE {
         return lane::real(lane::min(I(largest - lane::load<I>(row + i)), limit));
       };
-      total[static_cast<std::size_t>(r - r0)] =
-          detail::exponentials<Arch>(distances, visible(r), steps.octaves, e + r * stride);
+      total[at] = detail::exponentials<Arch>(distances, visible(r), steps.octaves, e + r * stride);
+      if (relative) total[at] = 1.0F;
+      row_of[at] = encoder.row_of(total[at]);
     }
     for (index r = r0; r < r1; ++r) {
       const index n = steps.ordered ? visible(r) : 0;
       std::uint8_t* const row = codes + r * stride;
-      if (n > 0) {
-        detail::encode_shares<Arch>(codec, p, e + r * stride,
-                                    relative ? 1.0F : total[static_cast<std::size_t>(r - r0)], n, row);
-      }
-      std::fill(row + n, row + keys, masked);
+      const auto at = static_cast<std::size_t>(r - r0);
+      if (n > 0) detail::encode_shares<Arch, C>(encoder, p, e + r * stride, total[at], row_of[at], n, row);
+      if (n < keys) std::fill(row + n, row + keys, masked);
     }
   }
 }

@@ -67,9 +67,9 @@ inline V exp(const V& x) noexcept {
 /// x = n + f, |f| <= 1/2; 2^f in three independent pairs instead of Horner's chain; 2^n goes into the
 /// exponent bits.
 template<Lane V>
-inline V exp2_of_negative(const V& x) noexcept {
+REPQUANT_ALWAYS_INLINE inline V exp2_of_negative(const V& x) noexcept {
   using I = ints_of<V>;
-  const auto pair = [](const V& f, float c0, float c1) { return lane::add(V(c0), lane::mul(f, V(c1))); };
+  const auto pair = [](const V& f, float c0, float c1) REPQUANT_ALWAYS_INLINE { return lane::add(V(c0), lane::mul(f, V(c1))); };
   const V whole = lane::add(x, V(0x1.8p23F));  // rounds x half to even; n stands in the lowest bits
   const V f = lane::sub(x, lane::sub(whole, V(0x1.8p23F)));
   const V square = lane::mul(f, f);

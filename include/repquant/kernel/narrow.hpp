@@ -69,21 +69,25 @@ inline void narrow(const I& a, std::uint8_t* out) noexcept {
   }
 }
 
-/// Four registers in a row: narrow(a, out), narrow(b, out + width), ... in one store.
+/// Four registers in a row, each value held to 0 .. last: narrow(clamp(a, 0, last), out), that of b to out +
+/// width, ... in one store.
 ///
-/// Requires  every value in 0 .. 255; `out` has room for 4 lane_width bytes
+/// Requires  0 <= last <= 255; `out` has room for 4 lane_width bytes
 template<CodeLane I>
-inline void narrow(const I& a, const I& b, const I& c, const I& d, std::uint8_t* out) noexcept {
+inline void narrow(const I& a, const I& b, const I& c, const I& d, std::uint8_t* out,
+                   int last = 255) noexcept {
   using Arch = detail::arch_of<I>;
   if constexpr (detail::HasWords<Arch>) {
     using W = detail::words_of<Arch>;
-    W::store(out, W::bytes(W::pack(a.data, b.data), W::pack(c.data, d.data)));
+    const auto bytes = W::bytes(W::pack(a.data, b.data), W::pack(c.data, d.data));
+    W::store(out, W::at_most(bytes, static_cast<std::uint8_t>(last)));
   } else {
     constexpr int width = lane_width<reals_of<I>>;
-    narrow(a, out);
-    narrow(b, out + width);
-    narrow(c, out + 2 * width);
-    narrow(d, out + 3 * width);
+    const auto held = [last](const I& v) { return I(lane::clamp(v, I(0), I(last))); };
+    narrow(held(a), out);
+    narrow(held(b), out + width);
+    narrow(held(c), out + 2 * width);
+    narrow(held(d), out + 3 * width);
   }
 }
 
