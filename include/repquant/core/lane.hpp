@@ -19,6 +19,7 @@
 
 #include <xsimd/xsimd.hpp>
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <concepts>
@@ -150,6 +151,10 @@ inline float where_greater(float a, float b, float x, float y) noexcept { return
 inline float where_equal(float a, float b, float x, float y) noexcept { return a == b ? x : y; }
 inline std::int32_t min(std::int32_t a, std::int32_t b) noexcept { return a < b ? a : b; }
 inline std::int32_t max(std::int32_t a, std::int32_t b) noexcept { return a > b ? a : b; }
+/// The entry of a table that the lowest three bits of a number name.
+inline std::int32_t look_up(const std::array<std::int32_t, 8>& table, std::int32_t number) noexcept {
+  return table[static_cast<std::size_t>(number & 7)];
+}
 
 // -- a register of them ---------------------------------------------------------------------------
 
@@ -327,6 +332,39 @@ template<class A>
 inline xsimd::batch<std::int32_t, A> max(const xsimd::batch<std::int32_t, A>& a,
                                          const xsimd::batch<std::int32_t, A>& b) noexcept {
   return xsimd::max(a, b);
+}
+/// The entries of a table that the lowest three bits of each number name.
+template<class A>
+inline xsimd::batch<std::int32_t, A> look_up(const std::array<std::int32_t, 8>& table,
+                                             const xsimd::batch<std::int32_t, A>& numbers) noexcept {
+  using ints = xsimd::batch<std::int32_t, A>;
+#if XSIMD_WITH_AVX512F
+  if constexpr (std::is_base_of_v<xsimd::avx512f, A>) {
+    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(table.data()));
+    return ints(_mm512_permutexvar_epi32(numbers.data, _mm512_broadcast_i64x4(half)));  // of four bits: twice
+  } else
+#endif
+#if XSIMD_WITH_AVX2
+      if constexpr (std::is_base_of_v<xsimd::avx2, A>) {
+    const __m256i all = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(table.data()));
+    return ints(_mm256_permutevar8x32_epi32(all, numbers.data));
+  } else
+#endif
+#if XSIMD_WITH_NEON64
+      if constexpr (std::is_base_of_v<xsimd::neon64, A>) {
+    const uint8x16x2_t bytes = {{vreinterpretq_u8_s32(vld1q_s32(table.data())),
+                                 vreinterpretq_u8_s32(vld1q_s32(table.data() + 4))}};
+    const uint32x4_t place = vandq_u32(vreinterpretq_u32_s32(numbers.data), vdupq_n_u32(7));
+    const uint32x4_t at = vmlaq_u32(vdupq_n_u32(0x03020100), place, vdupq_n_u32(0x04040404));
+    return ints(vreinterpretq_s32_u8(vqtbl2q_u8(bytes, vreinterpretq_u8_u32(at))));
+  } else
+#endif
+  {
+    std::array<std::int32_t, ints::size> places;
+    numbers.store_unaligned(places.data());
+    for (std::int32_t& p : places) p = look_up(table, p);
+    return ints::load_unaligned(places.data());
+  }
 }
 #endif
 

@@ -217,7 +217,9 @@ TEST_CASE("attend is exact where int32 or int16 would not be") {
   for (std::int32_t zero : {-(1 << 22), 1 << 22, 40000}) {
     fixture g = make(4, 9, 8, {.kind = kind::as_log_sqrt2, .bits = 4}, 6);
     g.v_zero[3] = zero;
-    CHECK(rq::detail::forms_of(g.linked()).bands_wide == (zero != 40000));
+    const rq::attention_head h = g.linked();
+    CHECK(rq::detail::value_corrections_fit(rq::instruction_set::scalar, h, rq::detail::forms_of(h)) ==
+          (zero == 40000));
     same_everywhere(g);
     g.head.causal = true;
     g.head.probability.zero = rq::zero_rule::none;

@@ -107,7 +107,7 @@ TEST_CASE("exp is within one ulp, and 0 below 2^-126") {
   CHECK(rq::elementary::exp(std::numeric_limits<float>::lowest()) == 0.0F);
 }
 
-TEST_CASE("exp2_of_negative is within 4 2^-24 of the result, from -126 to 0") {
+TEST_CASE("exp2_of_negative is within 3 2^-24 of the result, from -126 to 0") {
   std::vector<float> x;
   for (std::uint32_t u = 0x80000000U; u <= 0xC2FC0000U; u += 61) x.push_back(std::bit_cast<float>(u));
   x.push_back(-126.0F);
@@ -116,8 +116,8 @@ TEST_CASE("exp2_of_negative is within 4 2^-24 of the result, from -126 to 0") {
     const double want = std::exp2(static_cast<double>(v));
     worst = std::max(worst, std::fabs(static_cast<double>(rq::elementary::exp2_of_negative(v)) / want - 1));
   }
-  CHECK(worst * 0x1p24 <= 4);
-  CHECK(worst * 0x1p24 > 1.5);  // the polynomial alone is off by 1.56
+  CHECK(worst * 0x1p24 <= 3);
+  CHECK(worst * 0x1p24 > 1.5);  // the table, the polynomial and the last sum are off by 0.54, 0.45 and 1
   const auto f = [](const auto& v) { return rq::elementary::exp2_of_negative(v); };
   std::vector<float> scalar(x.size());
   std::vector<float> wide(x.size());
