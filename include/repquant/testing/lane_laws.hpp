@@ -170,6 +170,9 @@ inline const char* broken_lane_law() noexcept {
   const auto sqrt = [](auto x) { return lane::sqrt(x); };
   const auto zero_if_nan = [](auto x) { return lane::zero_if_nan(x); };
   const auto round_to_int = [](auto x) { return lane::round_to_int(x); };
+  const auto look_up = [](auto x) {
+    return lane::look_up(std::array<std::int32_t, 8>{7, -1, 1 << 30, 0, -5, 255, 1 << 20, 3}, x);
+  };
   const auto product_and_sum = [](auto x, auto y, auto z) { return lane::add(lane::mul(x, y), z); };
 
   if (!detail::swaps_neighbours<V, 1>() || !detail::swaps_neighbours<V, 2>() ||
@@ -216,6 +219,8 @@ inline const char* broken_lane_law() noexcept {
       if (!same<V, std::int32_t>(false, equal, m, n)) return "equal of ints";
       if (!same<V, std::int32_t>(false, select, mask, m, n)) return "select of ints";
     }
+    for (std::size_t k = 0; k < width; ++k) n[k] = static_cast<std::int32_t>(static_cast<std::size_t>(m[k]) + i + k);
+    if (!same<V, std::int32_t>(false, look_up, m) || !same<V, std::int32_t>(false, look_up, n)) return "look_up";
     if (!same<V, float>(false, real, m)) return "real";
     if (!same<V, float>(false, from_bits, m)) return "from_bits";
   }
