@@ -88,7 +88,8 @@ requires(Steps == 1 || Steps == 2) struct logarithmic {
   /// values of codes 0 .. Steps - 1 and all other boundaries lie whole octaves below these. Held to 0 and
   /// above it is the code, as far as there are codes: an octave above `least` it is negative.
   template<CodeLane I>
-  [[nodiscard]] REPQUANT_ALWAYS_INLINE static I boundaries_above(const I& value, const std::array<I, Steps>& least) noexcept {
+  [[nodiscard]] REPQUANT_ALWAYS_INLINE static I boundaries_above(const I& value,
+                                                                 const std::array<I, Steps>& least) noexcept {
     I q = (least[0] + I(0x007FFFFF) - value) >> 23;
     if constexpr (Steps == 2) q = q + ((least[1] + I(0x007FFFFF) - value) >> 23);
     return q;

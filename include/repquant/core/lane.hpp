@@ -352,8 +352,8 @@ inline xsimd::batch<std::int32_t, A> look_up(const std::array<std::int32_t, 8>& 
 #endif
 #if XSIMD_WITH_NEON64
       if constexpr (std::is_base_of_v<xsimd::neon64, A>) {
-    const uint8x16x2_t bytes = {{vreinterpretq_u8_s32(vld1q_s32(table.data())),
-                                 vreinterpretq_u8_s32(vld1q_s32(table.data() + 4))}};
+    const uint8x16x2_t bytes = {
+        {vreinterpretq_u8_s32(vld1q_s32(table.data())), vreinterpretq_u8_s32(vld1q_s32(table.data() + 4))}};
     const uint32x4_t place = vandq_u32(vreinterpretq_u32_s32(numbers.data), vdupq_n_u32(7));
     const uint32x4_t at = vmlaq_u32(vdupq_n_u32(0x03020100), place, vdupq_n_u32(0x04040404));
     return ints(vreinterpretq_s32_u8(vqtbl2q_u8(bytes, vreinterpretq_u8_u32(at))));

@@ -70,6 +70,7 @@ struct registers {
 };
 
 #include <repquant/kernel/gemm_tile.inc>
+#include <repquant/kernel/listed_row.inc>
 
 }  // namespace repquant::detail::gemm_avx512
 REPQUANT_TARGET_END

@@ -34,6 +34,7 @@ struct registers : gemm_sse2::registers {
 };
 
 #include <repquant/kernel/gemm_tile.inc>
+#include <repquant/kernel/listed_row.inc>
 
 }  // namespace repquant::detail::gemm_sse4
 REPQUANT_TARGET_END

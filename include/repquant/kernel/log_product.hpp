@@ -6,8 +6,8 @@
 ///   log_sqrt2   even = sum over even c of 2^(D - c/2) v
 ///               odd  = sum over odd c of 2^(D - (c-1)/2) v            value = (even + odd sqrt 1/2) s 2^-D
 ///
-/// Codes that mean zero add nothing. The powers go band by band (power_rows.hpp), and the sums of the bands are
-/// joined with their own powers. Three forms, by what an instruction set multiplies:
+/// Codes that mean zero add nothing. The powers go band by band (power_rows.hpp), and the sums of the bands
+/// are joined with their own powers. Three forms, by what an instruction set multiplies:
 ///
 ///   bytes, summed in int32 at once   rows of bytes through the products of gemm.hpp
 ///   bytes, summed in int16           lists of the bytes that are not zero (power_list.hpp), row by row. If
@@ -16,9 +16,12 @@
 ///                                    int16. A softmax adds up to one: mostly the whole row fits, and nothing
 ///                                    is widened before its end
 ///   int16                            one band where bytes need two: all of log2 up to shift 14
+///
+/// Length: three forms of one product, which share their rows and how bands are joined.
 #pragma once
 
 #include <repquant/kernel/gemm.hpp>
+#include <repquant/kernel/listed_kernels.hpp>
 #include <repquant/kernel/power_list.hpp>
 #include <repquant/kernel/sum_rows.hpp>
 
@@ -116,8 +119,8 @@ inline void multiply_band(const power_table& table, const log_rows<Sum>& r, cons
   }
   gemm_weights w = v;
   w.places = std::min(width, v.layout.padded_k());  // the rows and the panels are padded with zeros
-  const std::span<std::byte> rest =
-      scratch.subspan(static_cast<std::size_t>(reinterpret_cast<std::byte*>(rows + r.m * width) - scratch.data()));
+  const std::span<std::byte> rest = scratch.subspan(
+      static_cast<std::size_t>(reinterpret_cast<std::byte*>(rows + r.m * width) - scratch.data()));
   const auto run = [&](auto&& epilogue) {
     gemm<Set>(w, rows, r.m, width, 0, w.layout.panels(), rest, epilogue, row_sums);
   };
@@ -129,10 +132,11 @@ inline void multiply_band(const power_table& table, const log_rows<Sum>& r, cons
 
 /// One band by lists of the bytes that are not zero.
 template<instruction_set Set, class Arch, class Visible, class Sum>
+requires ListsRows<Set>
 inline void multiply_listed_band(const power_table& table, const log_rows<Sum>& r, const Visible& visible,
                                  const gemm_weights& v, std::int32_t fitting, Sum times,
                                  std::span<std::byte> scratch) noexcept {
-  using K = typename kernels_of<Set>::type;
+  using K = typename listed_kernels_of<Set>::type;
   const panel_layout& l = v.layout;
   power_list list;
   list.fours = reinterpret_cast<std::uint32_t*>(scratch.data());
@@ -152,10 +156,10 @@ inline void multiply_listed_band(const power_table& table, const log_rows<Sum>& 
     t.row_sum = list.sum;
     t.panel_bytes = l.panel_bytes();
     for (index panel = 0; panel < l.panels();) {
-      const index panels = K::listed_panels(l.panels() - panel);
+      const index panels = K::panels(l.panels() - panel);
       const index column = panel * l.width();
       const index count = std::min(panels * l.width(), l.n - column);
-      const listed_function row = K::listed(panels, list.sum <= fitting);
+      const listed_function row = K::row(panels, list.sum <= fitting);
       t.panel = v.panels + panel * l.panel_bytes();
       if (v.slope != nullptr) t.slope = v.slope + column;
       t.sums = sums;
@@ -200,6 +204,7 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
   static_assert(std::same_as<Sum, std::int32_t> || std::same_as<Sum, std::int64_t>);
   const index k = v.summed_places();
   REPQUANT_ASSERT(scratch.size() >= log_product_scratch(m, k));
+  REPQUANT_ASSERT(v.offset == nullptr && v.common_slope == 0);
   detail::log_rows<Sum> rows{codes, m, code_stride, k, even, sum_stride};
   if constexpr (Steps == 1 && !sums_bytes_exactly(Set)) {
     if (log_rows_are_words(Set, c, v.layout.k, bits)) {
@@ -215,7 +220,7 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
       const power_table table = make_power_table(c, parity, band);
       const Sum times = before < 0 ? Sum{0} : Sum{1} << (table.last_shift - before);
       before = table.last_shift;
-      if constexpr (multiplies_bytes(Set) && !sums_bytes_exactly(Set)) {
+      if constexpr (detail::ListsRows<Set>) {
         detail::multiply_listed_band<Set, Arch>(table, rows, visible, v, 32768 >> (bits - 1), times, scratch);
       } else {
         detail::multiply_band<Set, Arch, std::uint8_t>(table, rows, visible, v, times, scratch);

@@ -64,8 +64,8 @@ inline void list_powers(const power_table& t, const std::uint8_t* codes, index n
       sums = _mm256_add_epi64(sums, _mm256_sad_epu8(powers, zero));
       const int none = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(powers, zero)));
       const auto set = static_cast<unsigned>(none) ^ 255U;
-      const __m256i lanes = _mm256_cvtepu8_epi32(
-          _mm_loadl_epi64(reinterpret_cast<const __m128i*>(&detail::lanes_of_set[set])));
+      const __m256i lanes =
+          _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(&detail::lanes_of_set[set])));
       const __m256i number = _mm256_add_epi32(lanes, _mm256_set1_epi32(static_cast<int>(b * fours)));
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(list.fours + list.count),
                           _mm256_permutevar8x32_epi32(powers, lanes));

@@ -87,9 +87,8 @@ requires(has_avx2<Arch> || has_avx512<Arch>) struct power_lookup<Arch> {
     const __m256i q = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + b * power_block));
     const __m256i place = _mm256_adds_epu8(_mm256_sub_epi8(q, first), _mm256_set1_epi8(0x70));
     if (n - b * power_block >= power_block) return place;
-    const __m256i numbers =
-        _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
-                         24, 25, 26, 27, 28, 29, 30, 31);
+    const __m256i numbers = _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18,
+                                             19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
     const auto there = static_cast<char>(std::max<index>(0, n - b * power_block) - 1);
     return _mm256_or_si256(place, _mm256_cmpgt_epi8(numbers, _mm256_set1_epi8(there)));
   }
@@ -107,7 +106,8 @@ inline std::int32_t sum_of_lanes_avx2(__m256i sums) noexcept {
 /// The multiplier of one code.
 inline std::uint16_t power_of(const power_table& t, std::uint8_t code) noexcept {
   const auto place = static_cast<std::uint8_t>(code - t.first);
-  return place < 16 ? static_cast<std::uint16_t>(t.of[place % 16] + 256 * t.high[place % 16]) : std::uint16_t{0};
+  return place < 16 ? static_cast<std::uint16_t>(t.of[place % 16] + 256 * t.high[place % 16])
+                    : std::uint16_t{0};
 }
 
 }  // namespace detail
@@ -119,9 +119,8 @@ inline std::uint16_t power_of(const power_table& t, std::uint8_t code) noexcept 
 /// Requires  bytes: t is the table of a band of bytes
 /// Cost      one pass
 template<class Arch, class Power>
-requires(std::same_as<Power, std::uint8_t> || std::same_as<Power, std::int16_t>)
-inline std::int32_t power_row(const power_table& t, const std::uint8_t* codes, index n, index blocks,
-                              Power* out) noexcept {
+requires(std::same_as<Power, std::uint8_t> || std::same_as<Power, std::int16_t>) inline std::int32_t
+    power_row(const power_table& t, const std::uint8_t* codes, index n, index blocks, Power* out) noexcept {
   constexpr bool words = std::same_as<Power, std::int16_t>;
 #if XSIMD_WITH_AVX2
   if constexpr (detail::has_avx2<Arch> || detail::has_avx512<Arch>) {

@@ -219,8 +219,10 @@ inline const char* broken_lane_law() noexcept {
       if (!same<V, std::int32_t>(false, equal, m, n)) return "equal of ints";
       if (!same<V, std::int32_t>(false, select, mask, m, n)) return "select of ints";
     }
-    for (std::size_t k = 0; k < width; ++k) n[k] = static_cast<std::int32_t>(static_cast<std::size_t>(m[k]) + i + k);
-    if (!same<V, std::int32_t>(false, look_up, m) || !same<V, std::int32_t>(false, look_up, n)) return "look_up";
+    for (std::size_t k = 0; k < width; ++k)
+      n[k] = static_cast<std::int32_t>(static_cast<std::size_t>(m[k]) + i + k);
+    if (!same<V, std::int32_t>(false, look_up, m) || !same<V, std::int32_t>(false, look_up, n))
+      return "look_up";
     if (!same<V, float>(false, real, m)) return "real";
     if (!same<V, float>(false, from_bits, m)) return "from_bits";
   }
