@@ -157,7 +157,7 @@ template<class Arch, class Code>
 REPQUANT_ALWAYS_INLINE inline void code_row(const float* e, index n, int last, std::uint8_t* codes,
                                             Code code) noexcept {
   using V = lane_of<Arch>;
-  narrow_row<Arch>(n, last, codes, [e, code](index i) mutable REPQUANT_ALWAYS_INLINE {
+  narrow_row<Arch>(n, last, codes, [e, code](index i) REPQUANT_ALWAYS_INLINE {
     return ints_of<V>(code(lane::load<V>(e + i)));
   });
 }

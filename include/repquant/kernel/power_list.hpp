@@ -49,12 +49,12 @@ inline constexpr std::array<std::uint64_t, 256> lanes_of_set = [] {
 ///           below 2^32
 /// Cost      one pass
 template<class Arch>
-inline void list_powers(const power_table& t, const std::uint8_t* codes, index n, index blocks,
-                        index four_bytes, power_list& list) noexcept {
-  constexpr index fours = power_block / 4;
+inline void list_powers(const power_table& t, const std::uint8_t* codes, index n,
+                        [[maybe_unused]] index blocks, index four_bytes, power_list& list) noexcept {
   list.count = 0;
 #if XSIMD_WITH_AVX2
   if constexpr (detail::has_avx2<Arch> || detail::has_avx512<Arch>) {
+    constexpr index fours = power_block / 4;
     const detail::power_lookup<Arch> look_up(t);
     const __m256i zero = _mm256_setzero_si256();
     const __m128i to_bytes = _mm_cvtsi32_si128(std::countr_zero(static_cast<std::uint32_t>(four_bytes)));

@@ -121,7 +121,7 @@ inline std::uint16_t power_of(const power_table& t, std::uint8_t code) noexcept 
 template<class Arch, class Power>
 requires(std::same_as<Power, std::uint8_t> || std::same_as<Power, std::int16_t>) inline std::int32_t
     power_row(const power_table& t, const std::uint8_t* codes, index n, index blocks, Power* out) noexcept {
-  constexpr bool words = std::same_as<Power, std::int16_t>;
+  [[maybe_unused]] constexpr bool words = std::same_as<Power, std::int16_t>;
 #if XSIMD_WITH_AVX2
   if constexpr (detail::has_avx2<Arch> || detail::has_avx512<Arch>) {
     const detail::power_lookup<Arch> look_up(t);
