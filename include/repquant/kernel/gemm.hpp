@@ -231,25 +231,19 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
       finish(static_cast<const std::int32_t*>(sums));
     }
   };
-  constexpr index tile_rows = K::template rows<Grouped>;
+  const index tile_rows = K::template rows_for<Grouped>(l);
   const index full = block.rows / tile_rows * tile_rows;
-  if (full > 0) {
-    // panel by panel, so that a panel stays in the first-level cache while the rows pass by
-    const tile_function tile = K::template tile<Grouped>(l, tile_rows, 1);
-    for (index panel = first_panel; panel < last_panel; ++panel) {
-      tile_operands t = block.of_panel(w, panel);
-      for (index row = 0; row < full; row += tile_rows) run(tile, t, row, tile_rows, panel, 1);
-    }
-  }
   const index rest = block.rows - full;
-  if (rest == 0) return;
-  const index side_by_side = K::panels_for(rest);
-  const tile_function several = K::template tile<Grouped>(l, rest, side_by_side);
-  const tile_function one = K::template tile<Grouped>(l, rest, 1);
+  const index side_by_side = full > 0 ? 1 : K::panels_for(l, rest);
+  const tile_function tall = full > 0 ? K::template tile<Grouped>(l, tile_rows, 1) : nullptr;
+  const tile_function one = rest > 0 ? K::template tile<Grouped>(l, rest, 1) : nullptr;
+  const tile_function several = rest > 0 ? K::template tile<Grouped>(l, rest, side_by_side) : nullptr;
+  // panel by panel, so that a panel stays in the first-level cache while the rows pass by
   for (index panel = first_panel; panel < last_panel;) {
     const index panels = last_panel - panel >= side_by_side ? side_by_side : 1;
     tile_operands t = block.of_panel(w, panel);
-    run(panels == 1 ? one : several, t, full, rest, panel, panels);
+    for (index row = 0; row < full; row += tile_rows) run(tall, t, row, tile_rows, panel, 1);
+    if (rest > 0) run(panels == 1 ? one : several, t, full, rest, panel, panels);
     panel += panels;
   }
 }
