@@ -14,14 +14,18 @@ namespace repquant {
 
 namespace detail {
 
+/// True where the zero points of the queries could be codes of a query.
+inline bool zeros_are_codes(const attention_head& h) noexcept {
+  return std::all_of(h.q_zero.begin(), h.q_zero.end(),
+                     [&](std::int32_t z) { return z >= 0 && z < 1 << h.code_bits; });
+}
+
 /// out[j] = -sum_d q_zero[d] k'[j][d], k' the packed keys: what makes scores of q those of q - q_zero.
 template<instruction_set Set>
 inline void key_offsets(const attention_head& h, const attention_operands& x, const gemm_weights& keys,
                         std::span<std::uint8_t> row, std::span<std::byte> scratch, std::int64_t* wide,
                         std::int32_t* out) noexcept {
-  const bool bytes = std::all_of(h.q_zero.begin(), h.q_zero.end(),
-                                 [&](std::int32_t z) { return z >= 0 && z < 1 << h.code_bits; });
-  if (out != nullptr && bytes) {  // the zero points are one more query
+  if (out != nullptr && zeros_are_codes(h)) {  // the zero points are one more query
     std::copy(h.q_zero.begin(), h.q_zero.end(), row.begin());
     gemm<Set>(keys, row.data(), 1, h.head_dim, 0, keys.layout.panels(), scratch,
               [out](index, index column, const auto* sums, index count) {
@@ -40,12 +44,16 @@ inline void key_offsets(const attention_head& h, const attention_operands& x, co
   }
 }
 
+/// True where probabilities have a zero point.
+inline bool has_uniform_zero(const attention_head& h) noexcept {
+  return h.probability.kind == probability_kind::as_uniform && h.probability.zero_point != 0;
+}
+
 /// slope and offset of packed values: the zero points of the columns, and that of uniform codes.
 template<class T>
 inline void value_corrections(const attention_head& h, const attention_operands& x, const panel_layout& l,
                               T* slope, T* offset) noexcept {
-  const bool uniform_zero =
-      h.probability.kind == probability_kind::as_uniform && h.probability.zero_point != 0;
+  const bool uniform_zero = has_uniform_zero(h);
   for (index d = 0; d < l.padded_n(); ++d) {
     const std::int64_t zero = d < h.head_dim ? h.v_zero[static_cast<std::size_t>(d)] : 0;
     std::uint64_t sum = 0;
@@ -58,6 +66,13 @@ inline void value_corrections(const attention_head& h, const attention_operands&
 }
 
 }  // namespace detail
+
+/// True where attend needs keys and values as codes, too, and not in panels alone: zero points of queries
+/// beyond the codes, scores beyond int32, and uniform probabilities with a zero point.
+[[nodiscard]] inline bool reads_codes(const attention_head& h) noexcept {
+  const detail::attention_forms f = detail::forms_of(h);
+  return f.score_wide || f.plain || detail::has_uniform_zero(h) || !detail::zeros_are_codes(h);
+}
 
 /// Bytes of scratch that a head of this size needs, on any architecture; more queries than a block of them
 /// need no more. It includes packed_keys_values_size.
@@ -83,7 +98,8 @@ inline void value_corrections(const attention_head& h, const attention_operands&
 ///
 /// Shapes    q [queries x head_dim], k and v [keys x head_dim], out [queries x head_dim]
 /// Requires  check(h) says nothing; `packed` made by pack_keys_values<Arch> of the same keys, values and
-///           sizes; scratch of attention_scratch_size bytes, any alignment; out overlaps no operand. `sink(i,
+///           sizes, or kept for Arch (kept_keys_values.hpp): then k and v are read only if reads_codes(h);
+///           scratch of attention_scratch_size bytes, any alignment; out overlaps no operand. `sink(i,
 ///           codes, keys)` is called once per query with its probability codes
 /// Cost      2 queries keys head_dim multiply-adds (3 for log_sqrt2), queries keys exponentials
 /// Precision integer sums exact; the same bits on every Arch. A query that sees no key gives 0 (times the
@@ -111,7 +127,8 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
   const auto zero_row = parts.take<std::uint8_t>(sum_stride);
   const auto even_scale = parts.take<float>(dim);
   const auto odd_scale = parts.take<float>(dim);
-  const auto powers = parts.take<std::byte>(static_cast<index>(log_product_scratch(block, h.keys)));
+  const index value_places = std::max(h.keys, packed.values.k);  // more where the panels have room for more
+  const auto powers = parts.take<std::byte>(static_cast<index>(log_product_scratch(block, value_places)));
   const auto words = parts.take<std::byte>(
       static_cast<index>(std::max(gemm_scratch_bytes(packed.keys), gemm_scratch_bytes(packed.values))));
 
@@ -134,9 +151,7 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
     auto* const narrow_offset = reinterpret_cast<std::int32_t*>(offset.data());
     detail::value_corrections(h, x, packed.values, narrow_slope, narrow_offset);
     values.slope = narrow_slope;
-    if (h.probability.kind == probability_kind::as_uniform && h.probability.zero_point != 0) {
-      values.offset = narrow_offset;
-    }
+    if (detail::has_uniform_zero(h)) values.offset = narrow_offset;
   }
   const value_scales scales = scales_of<Arch>(h.probability, h.value_scale, even_scale, odd_scale);
   const value_factor<Arch> factor(h.probability);
