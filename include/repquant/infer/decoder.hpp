@@ -109,16 +109,17 @@ class decoder {
     std::byte* const shared =
         pieces.take<std::byte>(static_cast<index>(engine_.shared_bytes(l.shared_rows()))).data();
     std::byte* const blocks = pieces.take<std::byte>(static_cast<index>(block) * l.block_copies()).data();
-    engine_.run_group<Arch, Products>({.input = reinterpret_cast<const std::byte*>(x),
-                                       .output = reinterpret_cast<std::byte*>(out.data()),
-                                       .shared = shared,
-                                       .shared_rows = l.shared_rows(),
-                                       .blocks = blocks,
-                                       .block_bytes = block,
-                                       .block_rows = l.block,
-                                       .cache = {cache.memory.data(), kept_capacity(cache.most), engine_.set_},
-                                       .position = cache.tokens},
-                                      1, rows, l.block_copies(), exec, sink);
+    engine_.run_group<Arch, Products>(
+        {.input = reinterpret_cast<const std::byte*>(x),
+         .output = reinterpret_cast<std::byte*>(out.data()),
+         .shared = shared,
+         .shared_rows = l.shared_rows(),
+         .blocks = blocks,
+         .block_bytes = block,
+         .block_rows = l.block,
+         .cache = {cache.memory.data(), kept_capacity(cache.most), engine_.set_},
+         .position = cache.tokens},
+        1, rows, l.block_copies(), exec, sink);
     cache.tokens += rows;
   }
 

@@ -99,8 +99,8 @@ inline const std::byte* find_operand(const place& p, const plan_memory& m, index
 }
 
 /// Takes `samples` samples through the plan: for each phase, exec(parts, f), f taking every parts-th block.
-/// products(number, scratch, kept) makes the products of an instruction, keep(number, kept, position, rows, k,
-/// v) adds keys and values to what an attention keeps.
+/// products(number, scratch, kept) makes the products of an instruction, keep(number, kept, position, rows,
+/// k, v) adds keys and values to what an attention keeps.
 ///
 /// Shapes    inputs and outputs of the samples one behind the other
 /// Requires  memory as batch_layout counts it
@@ -146,7 +146,8 @@ void run_plan(const plan& p, const model_view& model, const plan_memory& memory,
           const place& whole = s.kind == opcode::attention ? step.b : step.a;
           const bool earlier = s.kind == opcode::attention && memory.cache.memory != nullptr;
           block.whole = count_rows(whole.rows, input_rows) + (earlier ? memory.position : 0);
-          auto made = products(step.instruction, scratch, earlier ? memory.kept_by(step) : kept_keys_values{});
+          auto made =
+              products(step.instruction, scratch, earlier ? memory.kept_by(step) : kept_keys_values{});
           execute_rows<Arch>(s, model.constants(),
                              {operand(step.a, 0), operand(step.b, 1), operand(step.c, 2),
                               find(step.out, memory, input_rows, part, sample, block, false)},

@@ -21,10 +21,10 @@ struct simulated_products {
     }
     if (s.kind != opcode::attention) return 0;
     return workspace_alignment + 2 * workspace_bytes_of<std::uint8_t>(keys * s.kv_heads * s.inner) +
-           workspace_bytes_of<double>(keys) +
-           workspace_bytes_of<float>(probability_scratch(keys)) + workspace_bytes_of<std::uint8_t>(keys) +
-           2 * workspace_bytes_of<double>(s.inner) + 2 * workspace_bytes_of<float>(s.inner) +
-           workspace_bytes_of<std::int64_t>(keys) + 2 * workspace_bytes_of<std::int64_t>(s.inner);
+           workspace_bytes_of<double>(keys) + workspace_bytes_of<float>(probability_scratch(keys)) +
+           workspace_bytes_of<std::uint8_t>(keys) + 2 * workspace_bytes_of<double>(s.inner) +
+           2 * workspace_bytes_of<float>(s.inner) + workspace_bytes_of<std::int64_t>(keys) +
+           2 * workspace_bytes_of<std::int64_t>(s.inner);
   }
 
   template<class Arch>
