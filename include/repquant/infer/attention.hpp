@@ -14,6 +14,10 @@ namespace repquant {
 
 namespace detail {
 
+/// True where all columns of a query have the same zero point.
+inline bool one_query_zero(const attention_head& h) noexcept {
+  return std::all_of(h.q_zero.begin(), h.q_zero.end(), [&](std::int32_t z) { return z == h.q_zero[0]; });
+}
 /// True where the zero points of the queries could be codes of a query.
 inline bool zeros_are_codes(const attention_head& h) noexcept {
   return std::all_of(h.q_zero.begin(), h.q_zero.end(),
@@ -22,13 +26,23 @@ inline bool zeros_are_codes(const attention_head& h) noexcept {
 
 /// out[j] = -sum_d q_zero[d] k'[j][d], k' the packed keys: what makes scores of q those of q - q_zero.
 template<instruction_set Set>
-inline void key_offsets(const attention_head& h, const attention_operands& x, const gemm_weights& keys,
-                        std::span<std::uint8_t> row, std::span<std::byte> scratch, std::int64_t* wide,
-                        std::int32_t* out) noexcept {
+inline void key_offsets(const attention_head& h, const attention_operands& x,
+                        const packed_keys_values& packed, std::span<std::uint8_t> row,
+                        std::span<std::byte> scratch, std::int64_t* wide, std::int32_t* out) noexcept {
+  if (packed.key_sums != nullptr && one_query_zero(h)) {
+    for (index j = 0; j < h.keys; ++j) {
+      std::int32_t sum = 0;
+      std::memcpy(&sum, packed.key_sums + j * static_cast<index>(sizeof sum), sizeof sum);
+      const std::int64_t part = -std::int64_t{h.q_zero[0]} * sum;
+      if (out != nullptr) out[j] = static_cast<std::int32_t>(part);
+      if (wide != nullptr) wide[j] = part;
+    }
+    return;
+  }
   if (out != nullptr && zeros_are_codes(h)) {  // the zero points are one more query
     std::copy(h.q_zero.begin(), h.q_zero.end(), row.begin());
-    gemm<Set>(keys, row.data(), 1, h.head_dim, 0, keys.layout.panels(), scratch,
-              [out](index, index column, const auto* sums, index count) {
+    gemm<Set>(gemm_weights{packed.keys, packed.key_panels}, row.data(), 1, h.head_dim, 0,
+              packed.keys.panels(), scratch, [out](index, index column, const auto* sums, index count) {
                 for (index j = 0; j < count; ++j) out[column + j] = static_cast<std::int32_t>(-sums[j]);
               });
     return;
@@ -37,7 +51,7 @@ inline void key_offsets(const attention_head& h, const attention_operands& x, co
     std::int64_t sum = 0;
     for (index d = 0; d < h.head_dim; ++d) {
       sum -=
-          std::int64_t{h.q_zero[static_cast<std::size_t>(d)]} * (x.k[j * x.k_stride + d] - keys.layout.shift);
+          std::int64_t{h.q_zero[static_cast<std::size_t>(d)]} * (x.k[j * x.k_stride + d] - packed.keys.shift);
     }
     if (out != nullptr) out[j] = static_cast<std::int32_t>(sum);
     if (wide != nullptr) wide[j] = sum;
@@ -67,11 +81,13 @@ inline void value_corrections(const attention_head& h, const attention_operands&
 
 }  // namespace detail
 
-/// True where attend needs keys and values as codes, too, and not in panels alone: zero points of queries
-/// beyond the codes, scores beyond int32, and uniform probabilities with a zero point.
+/// True where attend needs keys and values as codes, too, beside panels and sums of keys: for different zero
+/// points of queries beyond the codes, for those with scores beyond int32, and for uniform probabilities with
+/// a zero point.
 [[nodiscard]] inline bool reads_codes(const attention_head& h) noexcept {
   const detail::attention_forms f = detail::forms_of(h);
-  return f.score_wide || f.plain || detail::has_uniform_zero(h) || !detail::zeros_are_codes(h);
+  const bool scores = !detail::one_query_zero(h) && (f.score_wide || !detail::zeros_are_codes(h));
+  return scores || f.plain || detail::has_uniform_zero(h);
 }
 
 /// Bytes of scratch that a head of this size needs, on any architecture; more queries than a block of them
@@ -133,12 +149,12 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
       static_cast<index>(std::max(gemm_scratch_bytes(packed.keys), gemm_scratch_bytes(packed.values))));
 
   gemm_weights keys{packed.keys, packed.key_panels};
-  std::fill(key_parts.begin(), key_parts.end(), std::int64_t{0});
   if (f.score_wide) {
-    detail::key_offsets<set>(h, x, keys, zero_row, words, key_parts.data(), nullptr);
+    detail::key_offsets<set>(h, x, packed, zero_row, words, key_parts.data(), nullptr);
   } else {
     auto* const narrow = reinterpret_cast<std::int32_t*>(key_parts.data());
-    detail::key_offsets<set>(h, x, keys, zero_row, words, nullptr, narrow);
+    std::fill(narrow + h.keys, narrow + stride, 0);  // the kernels read whole panels
+    detail::key_offsets<set>(h, x, packed, zero_row, words, nullptr, narrow);
     keys.offset = narrow;
   }
   gemm_weights values{packed.values, packed.value_panels};

@@ -101,9 +101,9 @@ inline index kept_bytes(const instruction& s, std::span<const std::byte> constan
 inline void keep_rows(const instruction& s, std::span<const std::byte> constants,
                       const kept_keys_values& kept, index position, index rows, const std::uint8_t* k,
                       const std::uint8_t* v) noexcept {
-  const attention_head h = head_of(s, constants, 0, 1, 1);
+  const kept_groups groups(kept, head_of(s, constants, 0, 1, 1), position + rows);
   for (index g = 0; g < s.kv_heads; ++g)
-    keep_tokens(kept, h, g, position, rows, k + g * s.inner, v + g * s.inner, s.kv_heads * s.inner);
+    groups.keep(g, position, rows, k + g * s.inner, v + g * s.inner, s.kv_heads * s.inner);
 }
 
 /// Nothing, or why the integer products cannot hold an instruction: what check() of a linear layer or of an
@@ -155,24 +155,38 @@ struct integer_products {
     auto* const read_k = reinterpret_cast<std::uint8_t*>(scratch.data());
     std::uint8_t* const read_v = read_k + codes;
     const std::span<std::byte> rest = scratch.subspan(2 * codes);
-    const bool foreign = kept.memory != nullptr && kept.set != instruction_set_of<Arch>;
-    packed_keys_values packed;
-    for (index n = 0; n < s.heads; ++n) {
-      const attention_head h = head_of(s, constants, n, rows, keys);
-      attention_operands x = operands_of(s, n, q, k, v, out);
-      if (kept.memory != nullptr) {
-        x.k = read_k;
-        x.v = read_v;
-        x.k_stride = x.v_stride = s.inner;
-        const index group = n / sharing;
-        if (foreign || reads_codes(h)) read_tokens(kept, h, group, keys, read_k, read_v, s.inner);
-        if (!foreign) packed = kept_group(kept, h, group, keys);
-      }
-      if (n % sharing == 0 && (kept.memory == nullptr || foreign))
-        packed = pack_keys_values<Arch>(h, x, rest.first(front));
+    const auto run = [&](const attention_head& h, const attention_operands& x,
+                         const packed_keys_values& packed) {
       repquant::attend<Arch>(
           h, x, packed, rest.subspan(front),
           [&](index, const std::uint8_t* made, index count) { sink(s.site, made, index{1}, count); });
+    };
+    packed_keys_values packed;
+    if (kept.memory == nullptr) {
+      for (index n = 0; n < s.heads; ++n) {
+        const attention_head h = head_of(s, constants, n, rows, keys);
+        const attention_operands x = operands_of(s, n, q, k, v, out);
+        if (n % sharing == 0) packed = pack_keys_values<Arch>(h, x, rest.first(front));
+        run(h, x, packed);
+      }
+      return;
+    }
+    const bool foreign = kept.set != instruction_set_of<Arch>;
+    const kept_groups groups(kept, head_of(s, constants, 0, rows, keys), keys);
+    for (index n = 0; n < s.heads; ++n) {
+      const attention_head h = head_of(s, constants, n, rows, keys);
+      attention_operands x = operands_of(s, n, q, read_k, read_v, out);
+      x.k = read_k;
+      x.v = read_v;
+      x.k_stride = x.v_stride = s.inner;
+      const index group = n / sharing;
+      if (foreign || reads_codes(h)) groups.read(group, read_k, read_v, s.inner);
+      if (!foreign) {
+        packed = groups[group];
+      } else if (n % sharing == 0) {
+        packed = pack_keys_values<Arch>(h, x, rest.first(front));
+      }
+      run(h, x, packed);
     }
   }
 

@@ -3,9 +3,10 @@
 /// decoder keeps. A token is added without a look at those before it, and nothing is packed again
 /// (docs/decisions/0016).
 ///
-/// Of each group of heads that share them there are panels of keys (a token is a column) and, behind them,
-/// panels of values (a token is a place). Values have room for `capacity` tokens; where the last ones lie
-/// does not depend on how many there are.
+/// Of each group of heads that share them there are panels of keys (a token is a column), behind them panels
+/// of values (a token is a place), and the sum of each key: scores less the zero point that all columns of a
+/// query have need nothing else. All of it has room for `capacity` tokens, so where a token lies does not
+/// depend on how many there are.
 #pragma once
 
 #include <repquant/infer/packed_keys_values.hpp>
@@ -15,7 +16,7 @@ namespace repquant {
 
 /// Where they lie, and the instruction set whose panels they are. Null: an attention without a past.
 struct kept_keys_values {
-  std::byte* memory = nullptr;  ///< [capacity x kept_token_bytes x groups]
+  std::byte* memory = nullptr;  ///< [capacity x kept_token_bytes x groups], of any alignment
   index capacity = 0;           ///< in tokens, of kept_capacity
   instruction_set set = instruction_set::scalar;
 };
@@ -41,42 +42,63 @@ constexpr packed_keys_values kept_layouts(instruction_set set, const attention_h
 constexpr index kept_token_bytes(instruction_set set, const attention_head& h) noexcept {
   const index tokens = kept_capacity(1);
   const packed_keys_values p = detail::kept_layouts(set, h, tokens, tokens);
-  return (p.keys.bytes() + p.values.bytes()) / tokens;
+  return (p.keys.bytes() + p.values.bytes()) / tokens + static_cast<index>(sizeof(std::int32_t));
 }
 
-/// The first `keys` tokens of a group, as attend reads them.
-inline packed_keys_values kept_group(const kept_keys_values& kept, const attention_head& h, index group,
-                                     index keys) noexcept {
-  packed_keys_values p = detail::kept_layouts(kept.set, h, keys, kept.capacity);
-  p.key_panels = kept.memory + group * kept.capacity * kept_token_bytes(kept.set, h);
-  p.value_panels =
-      p.key_panels + detail::kept_layouts(kept.set, h, kept.capacity, kept.capacity).keys.bytes();
-  return p;
-}
+/// The groups of an attention with a number of tokens.
+class kept_groups {
+ public:
+  kept_groups(const kept_keys_values& kept, const attention_head& h, index tokens) noexcept
+      : memory_(kept.memory),
+        one_(detail::kept_layouts(kept.set, h, tokens, kept.capacity)),
+        values_(kept.capacity / one_.keys.width() * one_.keys.panel_bytes()),
+        sums_(values_ + one_.values.bytes()),
+        bytes_(sums_ + kept.capacity * static_cast<index>(sizeof(std::int32_t))) {}
 
-/// Adds tokens, or writes them anew.
-///
-/// Shapes    k and v [rows x head_dim] with `stride` between rows
-/// Requires  position + rows <= kept.capacity
-/// Cost      a store per code
-inline void keep_tokens(const kept_keys_values& kept, const attention_head& h, index group, index position,
-                        index rows, const std::uint8_t* k, const std::uint8_t* v, index stride) noexcept {
-  REPQUANT_ASSERT(position + rows <= kept.capacity);
-  const packed_keys_values p = kept_group(kept, h, group, kept.capacity);
-  std::byte* const keys = kept.memory + (p.key_panels - kept.memory);
-  std::byte* const values = kept.memory + (p.value_panels - kept.memory);
-  write_codes(p.keys, {position, position + rows, 0, h.head_dim}, {k, stride, 1}, keys);
-  write_codes(p.values, {0, h.head_dim, position, position + rows}, {v, 1, stride}, values);
-}
+  /// A group as attend reads it.
+  [[nodiscard]] packed_keys_values operator[](index group) const noexcept {
+    packed_keys_values p = one_;
+    p.key_panels = memory_ + group * bytes_;
+    p.value_panels = p.key_panels + values_;
+    p.key_sums = p.key_panels + sums_;
+    return p;
+  }
 
-/// Reads the first `keys` tokens back as codes: what the definitions of attend work on.
-///
-/// Shapes    k and v [keys x head_dim] with `stride` between rows
-inline void read_tokens(const kept_keys_values& kept, const attention_head& h, index group, index keys,
-                        std::uint8_t* k, std::uint8_t* v, index stride) noexcept {
-  const packed_keys_values p = kept_group(kept, h, group, keys);
-  read_codes(p.keys, {0, keys, 0, h.head_dim}, p.key_panels, k, stride, 1);
-  read_codes(p.values, {0, h.head_dim, 0, keys}, p.value_panels, v, 1, stride);
-}
+  /// Adds tokens to a group, or writes them anew: rows [position, position + rows).
+  ///
+  /// Shapes    k and v [rows x head_dim] with `stride` between rows
+  /// Requires  position + rows is at most the number of tokens
+  /// Cost      a store per code
+  void keep(index group, index position, index rows, const std::uint8_t* k, const std::uint8_t* v,
+            index stride) const noexcept {
+    REPQUANT_ASSERT(position + rows <= one_.keys.n);
+    std::byte* const at = memory_ + group * bytes_;
+    const index dim = one_.keys.k;
+    write_codes(one_.keys, {position, position + rows, 0, dim}, {k, stride, 1}, at);
+    write_codes(one_.values, {0, dim, position, position + rows}, {v, 1, stride}, at + values_);
+    for (index i = 0; i < rows; ++i) {
+      std::int32_t sum = 0;
+      for (index d = 0; d < dim; ++d) sum += k[i * stride + d] - one_.keys.shift;
+      std::memcpy(at + sums_ + (position + i) * static_cast<index>(sizeof sum), &sum, sizeof sum);
+    }
+  }
+
+  /// Reads the tokens of a group back as codes: what the definitions of attend work on.
+  ///
+  /// Shapes    k and v [tokens x head_dim] with `stride` between rows
+  void read(index group, std::uint8_t* k, std::uint8_t* v, index stride) const noexcept {
+    const packed_keys_values p = (*this)[group];
+    const index dim = p.keys.k;
+    read_codes(p.keys, {0, p.keys.n, 0, dim}, p.key_panels, k, stride, 1);
+    read_codes(p.values, {0, dim, 0, p.keys.n}, p.value_panels, v, 1, stride);
+  }
+
+ private:
+  std::byte* memory_;
+  packed_keys_values one_;  ///< its layouts
+  index values_;            ///< bytes of a group in front of its values, of its sums, of the next group
+  index sums_;
+  index bytes_;
+};
 
 }  // namespace repquant

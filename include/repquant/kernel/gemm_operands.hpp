@@ -22,7 +22,9 @@ namespace detail {
 
 /// Operands of a tile; what is not used is null.
 struct tile_operands {
-  const std::uint8_t* codes = nullptr;   ///< rows of activations, u8: for bytes and nibbles
+  /// Rows of activations, u8: for bytes and nibbles. Where activations are taken in halves, four low ones and
+  /// four high ones in turn, and k a multiple of 8
+  const std::uint8_t* codes = nullptr;
   const std::int16_t* words = nullptr;   ///< rows of activations, int16: for pairs
   index stride = 0;                      ///< values from one row to the next
   index k = 0;                           ///< values in a row

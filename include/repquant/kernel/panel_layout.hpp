@@ -98,6 +98,12 @@ constexpr index products_in_range(std::int64_t max_x, std::int64_t low, std::int
   return p;
 }
 
+/// True where products are summed in int16 and not even two of them are proved to fit: activations are taken
+/// in halves of four bits.
+constexpr bool takes_halves(const panel_layout& l) noexcept {
+  return l.storage == panel_storage::bytes && !sums_bytes_exactly(l.set) && l.products < 2;
+}
+
 /// What a choice of layout may look at besides the ranges.
 enum class packing_goal : std::uint8_t {
   speed,   ///< the fastest kernel for many rows
