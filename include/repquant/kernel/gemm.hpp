@@ -162,6 +162,7 @@ inline void run_one_row(const gemm_weights& w, const gemm_block<Value>& block, i
     for (index panel = first; panel < last;) {
       const index panels = last - panel >= side_by_side ? side_by_side : 1;
       tile_operands t = block.of_panel(w, panel);
+      t.fetches = outgrows_cache(l);
       sum* const to = sums + (panel - first) * K::width;
       if constexpr (Grouped) {
         t.reals = to;
@@ -196,6 +197,7 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
     const index columns = panels * l.width();
     const index count = std::min(columns, l.n - column);
     block.to_row(t, row);
+    t.fetches = row == 0 && outgrows_cache(l);
     t.sums = sums;
     t.sums_stride = columns;
     t.reals = reals;

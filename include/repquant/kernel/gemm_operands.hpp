@@ -30,6 +30,7 @@ struct tile_operands {
   index k = 0;                           ///< values in a row
   const std::byte* panel = nullptr;      ///< first panel
   index panel_bytes = 0;                 ///< from one panel to the next
+  bool fetches = false;                  ///< this tile is the first to read its panel, from memory
   index run = 1;                         ///< how many 8 places an int16 sum holds
   index groups = 1;                      ///< groups of places in a row
   index group = 0;                       ///< with groups: places in one
