@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// decoder: runs a causal model token by token, or chunk by chunk. Keys and values of earlier tokens stay, as
-/// codes, in a cache that the caller owns.
+/// decoder: runs a causal model token by token, or chunk by chunk. Keys and values of earlier tokens stay, in
+/// the panels that products read, in a cache that the caller owns.
 #pragma once
 
 #include <repquant/infer/engine.hpp>
