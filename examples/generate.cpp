@@ -40,7 +40,7 @@ class integer_decoder {
  public:
   static rq::result<integer_decoder> make(const rq::quantized_model& m, rq::index most) {
     integer_decoder d;
-    d.storage_.resize((rq::engine::storage_bytes(m.view()) + 7) / 8);
+    d.storage_.resize((rq::decoder::storage_bytes(m.view()) + 7) / 8);
     if (rq::failure f = d.decoder_.prepare(m.view(), std::as_writable_bytes(std::span(d.storage_)))) return f;
     d.memory_.resize(d.decoder_.cache_bytes(most));
     d.workspace_.resize(d.decoder_.workspace_bytes(most, 1));
@@ -53,7 +53,7 @@ class integer_decoder {
     decoder_.run(x.data(), 1, logits_, cache_, workspace_);
     return logits_;
   }
-  [[nodiscard]] std::size_t cache_bytes_per_token() const { return decoder_.cache_bytes(1); }
+  [[nodiscard]] std::size_t cache_bytes_per_token() const { return decoder_.cache_bytes(32) / 32; }
 
  private:
   std::vector<std::uint64_t> storage_;

@@ -14,17 +14,35 @@ namespace repquant {
 
 namespace detail {
 
+/// True where all columns of a query have the same zero point.
+inline bool one_query_zero(const attention_head& h) noexcept {
+  return std::all_of(h.q_zero.begin(), h.q_zero.end(), [&](std::int32_t z) { return z == h.q_zero[0]; });
+}
+/// True where the zero points of the queries could be codes of a query.
+inline bool zeros_are_codes(const attention_head& h) noexcept {
+  return std::all_of(h.q_zero.begin(), h.q_zero.end(),
+                     [&](std::int32_t z) { return z >= 0 && z < 1 << h.code_bits; });
+}
+
 /// out[j] = -sum_d q_zero[d] k'[j][d], k' the packed keys: what makes scores of q those of q - q_zero.
 template<instruction_set Set>
-inline void key_offsets(const attention_head& h, const attention_operands& x, const gemm_weights& keys,
-                        std::span<std::uint8_t> row, std::span<std::byte> scratch, std::int64_t* wide,
-                        std::int32_t* out) noexcept {
-  const bool bytes = std::all_of(h.q_zero.begin(), h.q_zero.end(),
-                                 [&](std::int32_t z) { return z >= 0 && z < 1 << h.code_bits; });
-  if (out != nullptr && bytes) {  // the zero points are one more query
+inline void key_offsets(const attention_head& h, const attention_operands& x,
+                        const packed_keys_values& packed, std::span<std::uint8_t> row,
+                        std::span<std::byte> scratch, std::int64_t* wide, std::int32_t* out) noexcept {
+  if (packed.key_sums != nullptr && one_query_zero(h)) {
+    for (index j = 0; j < h.keys; ++j) {
+      std::int32_t sum = 0;
+      std::memcpy(&sum, packed.key_sums + j * static_cast<index>(sizeof sum), sizeof sum);
+      const std::int64_t part = -std::int64_t{h.q_zero[0]} * sum;
+      if (out != nullptr) out[j] = static_cast<std::int32_t>(part);
+      if (wide != nullptr) wide[j] = part;
+    }
+    return;
+  }
+  if (out != nullptr && zeros_are_codes(h)) {  // the zero points are one more query
     std::copy(h.q_zero.begin(), h.q_zero.end(), row.begin());
-    gemm<Set>(keys, row.data(), 1, h.head_dim, 0, keys.layout.panels(), scratch,
-              [out](index, index column, const auto* sums, index count) {
+    gemm<Set>(gemm_weights{packed.keys, packed.key_panels}, row.data(), 1, h.head_dim, 0,
+              packed.keys.panels(), scratch, [out](index, index column, const auto* sums, index count) {
                 for (index j = 0; j < count; ++j) out[column + j] = static_cast<std::int32_t>(-sums[j]);
               });
     return;
@@ -33,19 +51,23 @@ inline void key_offsets(const attention_head& h, const attention_operands& x, co
     std::int64_t sum = 0;
     for (index d = 0; d < h.head_dim; ++d) {
       sum -=
-          std::int64_t{h.q_zero[static_cast<std::size_t>(d)]} * (x.k[j * x.k_stride + d] - keys.layout.shift);
+          std::int64_t{h.q_zero[static_cast<std::size_t>(d)]} * (x.k[j * x.k_stride + d] - packed.keys.shift);
     }
     if (out != nullptr) out[j] = static_cast<std::int32_t>(sum);
     if (wide != nullptr) wide[j] = sum;
   }
 }
 
+/// True where probabilities have a zero point.
+inline bool has_uniform_zero(const attention_head& h) noexcept {
+  return h.probability.kind == probability_kind::as_uniform && h.probability.zero_point != 0;
+}
+
 /// slope and offset of packed values: the zero points of the columns, and that of uniform codes.
 template<class T>
 inline void value_corrections(const attention_head& h, const attention_operands& x, const panel_layout& l,
                               T* slope, T* offset) noexcept {
-  const bool uniform_zero =
-      h.probability.kind == probability_kind::as_uniform && h.probability.zero_point != 0;
+  const bool uniform_zero = has_uniform_zero(h);
   for (index d = 0; d < l.padded_n(); ++d) {
     const std::int64_t zero = d < h.head_dim ? h.v_zero[static_cast<std::size_t>(d)] : 0;
     std::uint64_t sum = 0;
@@ -58,6 +80,15 @@ inline void value_corrections(const attention_head& h, const attention_operands&
 }
 
 }  // namespace detail
+
+/// True where attend needs keys and values as codes, too, beside panels and sums of keys: for different zero
+/// points of queries beyond the codes, for those with scores beyond int32, and for uniform probabilities with
+/// a zero point.
+[[nodiscard]] inline bool reads_codes(const attention_head& h) noexcept {
+  const detail::attention_forms f = detail::forms_of(h);
+  const bool scores = !detail::one_query_zero(h) && (f.score_wide || !detail::zeros_are_codes(h));
+  return scores || f.plain || detail::has_uniform_zero(h);
+}
 
 /// Bytes of scratch that a head of this size needs, on any architecture; more queries than a block of them
 /// need no more. It includes packed_keys_values_size.
@@ -83,7 +114,8 @@ inline void value_corrections(const attention_head& h, const attention_operands&
 ///
 /// Shapes    q [queries x head_dim], k and v [keys x head_dim], out [queries x head_dim]
 /// Requires  check(h) says nothing; `packed` made by pack_keys_values<Arch> of the same keys, values and
-///           sizes; scratch of attention_scratch_size bytes, any alignment; out overlaps no operand. `sink(i,
+///           sizes, or kept for Arch (kept_keys_values.hpp): then k and v are read only if reads_codes(h);
+///           scratch of attention_scratch_size bytes, any alignment; out overlaps no operand. `sink(i,
 ///           codes, keys)` is called once per query with its probability codes
 /// Cost      2 queries keys head_dim multiply-adds (3 for log_sqrt2), queries keys exponentials
 /// Precision integer sums exact; the same bits on every Arch. A query that sees no key gives 0 (times the
@@ -111,17 +143,18 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
   const auto zero_row = parts.take<std::uint8_t>(sum_stride);
   const auto even_scale = parts.take<float>(dim);
   const auto odd_scale = parts.take<float>(dim);
-  const auto powers = parts.take<std::byte>(static_cast<index>(log_product_scratch(block, h.keys)));
+  const index value_places = std::max(h.keys, packed.values.k);  // more where the panels have room for more
+  const auto powers = parts.take<std::byte>(static_cast<index>(log_product_scratch(block, value_places)));
   const auto words = parts.take<std::byte>(
       static_cast<index>(std::max(gemm_scratch_bytes(packed.keys), gemm_scratch_bytes(packed.values))));
 
   gemm_weights keys{packed.keys, packed.key_panels};
-  std::fill(key_parts.begin(), key_parts.end(), std::int64_t{0});
   if (f.score_wide) {
-    detail::key_offsets<set>(h, x, keys, zero_row, words, key_parts.data(), nullptr);
+    detail::key_offsets<set>(h, x, packed, zero_row, words, key_parts.data(), nullptr);
   } else {
     auto* const narrow = reinterpret_cast<std::int32_t*>(key_parts.data());
-    detail::key_offsets<set>(h, x, keys, zero_row, words, nullptr, narrow);
+    std::fill(narrow + h.keys, narrow + stride, 0);  // the kernels read whole panels
+    detail::key_offsets<set>(h, x, packed, zero_row, words, nullptr, narrow);
     keys.offset = narrow;
   }
   gemm_weights values{packed.values, packed.value_panels};
@@ -134,9 +167,7 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
     auto* const narrow_offset = reinterpret_cast<std::int32_t*>(offset.data());
     detail::value_corrections(h, x, packed.values, narrow_slope, narrow_offset);
     values.slope = narrow_slope;
-    if (h.probability.kind == probability_kind::as_uniform && h.probability.zero_point != 0) {
-      values.offset = narrow_offset;
-    }
+    if (detail::has_uniform_zero(h)) values.offset = narrow_offset;
   }
   const value_scales scales = scales_of<Arch>(h.probability, h.value_scale, even_scale, odd_scale);
   const value_factor<Arch> factor(h.probability);

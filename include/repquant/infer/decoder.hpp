@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// decoder: runs a causal model token by token, or chunk by chunk. Keys and values of earlier tokens stay, as
-/// codes, in a cache that the caller owns.
+/// decoder: runs a causal model token by token, or chunk by chunk. Keys and values of earlier tokens stay, in
+/// the panels that products read, in a cache that the caller owns.
 #pragma once
 
 #include <repquant/infer/engine.hpp>
@@ -21,13 +21,19 @@ struct token_cache {
 /// those of engine::run on the whole sequence, bit for bit.
 ///
 ///   rq::decoder decoder;
-///   if (rq::failure f = decoder.prepare(model, storage)) ...     // engine::storage_bytes(model) of them
+///   if (rq::failure f = decoder.prepare(model, storage)) ...     // decoder::storage_bytes(model) of them
 ///   rq::token_cache cache{memory, most};                         // decoder.cache_bytes(most) of them
 ///   if (rq::failure f = decoder.check_rows(cache, 1)) ...        // before each run
 ///   decoder.run(x, 1, logits, cache, workspace);                 // decoder.workspace_bytes(most, 1) of them
 class decoder {
  public:
-  /// As engine::prepare.
+  /// Bytes of storage that prepare needs; engine::storage_bytes(m) are enough, too.
+  template<class Arch = default_arch>
+  [[nodiscard]] static std::size_t storage_bytes(const model_view& m) noexcept {
+    return engine::storage_bytes<Arch>(m, packing_goal::memory);
+  }
+
+  /// As engine::prepare; the weights are packed for few rows, and the cache for Arch.
   ///
   /// Errors  those of engine::prepare; bad_option, got = the instruction: an attention that is not causal or
   ///         whose keys are not those of all tokens, and steps that need tokens still to come or long gone: a
@@ -35,7 +41,7 @@ class decoder {
   template<class Arch = default_arch>
   failure prepare(const model_view& m, std::span<std::byte> storage) noexcept {
     engine prepared;
-    if (failure f = prepared.prepare<Arch>(m, storage)) return f;
+    if (failure f = prepared.prepare<Arch>(m, storage, packing_goal::memory)) return f;
     for (const plan_step& step : prepared.planned().steps) {
       const instruction& s = m.instructions()[static_cast<std::size_t>(step.instruction)];
       const auto refuse = [&](const char* why) {
@@ -56,9 +62,10 @@ class decoder {
 
   [[nodiscard]] const engine& prepared() const noexcept { return engine_; }
 
-  /// Bytes of cache for `most` tokens.
+  /// Bytes of cache for `most` tokens: for 32, 64, ... as many bytes as tokens need, for others as for the
+  /// next of those.
   [[nodiscard]] std::size_t cache_bytes(index most) const noexcept {
-    return detail::bytes_of(most, engine_.planned().cache_row_bytes);
+    return detail::bytes_of(kept_capacity(most), engine_.planned().cache_row_bytes);
   }
   /// Bytes of workspace for chunks of at most `rows` tokens of sequences of at most `most`, on `parts`
   /// threads.
@@ -102,17 +109,17 @@ class decoder {
     std::byte* const shared =
         pieces.take<std::byte>(static_cast<index>(engine_.shared_bytes(l.shared_rows()))).data();
     std::byte* const blocks = pieces.take<std::byte>(static_cast<index>(block) * l.block_copies()).data();
-    engine_.run_group<Arch, Products>({.input = reinterpret_cast<const std::byte*>(x),
-                                       .output = reinterpret_cast<std::byte*>(out.data()),
-                                       .shared = shared,
-                                       .shared_rows = l.shared_rows(),
-                                       .blocks = blocks,
-                                       .block_bytes = block,
-                                       .block_rows = l.block,
-                                       .cache = cache.memory.data(),
-                                       .cache_rows = cache.most,
-                                       .position = cache.tokens},
-                                      1, rows, l.block_copies(), exec, sink);
+    engine_.run_group<Arch, Products>(
+        {.input = reinterpret_cast<const std::byte*>(x),
+         .output = reinterpret_cast<std::byte*>(out.data()),
+         .shared = shared,
+         .shared_rows = l.shared_rows(),
+         .blocks = blocks,
+         .block_bytes = block,
+         .block_rows = l.block,
+         .cache = {cache.memory.data(), kept_capacity(cache.most), engine_.set_},
+         .position = cache.tokens},
+        1, rows, l.block_copies(), exec, sink);
     cache.tokens += rows;
   }
 

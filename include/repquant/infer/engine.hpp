@@ -20,26 +20,29 @@ namespace repquant {
 ///   engine.run(x, rows, out, workspace);                         // engine.workspace_bytes(rows) of them
 class engine {
  public:
-  /// Bytes of storage that prepare needs.
+  /// Bytes of storage that prepare needs; packing_goal::memory needs no more than packing_goal::speed.
   ///
   /// Cost    a few passes over the weights: counts over them choose the kernels
   template<class Arch = default_arch>
-  [[nodiscard]] static std::size_t storage_bytes(const model_view& m) noexcept {
+  [[nodiscard]] static std::size_t storage_bytes(const model_view& m,
+                                                 packing_goal goal = packing_goal::speed) noexcept {
     std::size_t n = weights_offset(m);
     for (const instruction& s : m.instructions()) {
-      n += detail::round_up(packed_bytes<Arch>(s, m.constants()), workspace_alignment);
+      n += detail::round_up(packed_bytes<Arch>(s, m.constants(), goal), workspace_alignment);
     }
     return n;
   }
 
   /// Plans the run and packs the weights for Arch; another Arch can run them too, by the plain definition.
-  /// `storage` must live as long as the engine and start on a multiple of 8, better of 64.
+  /// `storage` must live as long as the engine and start on a multiple of 8, better of 64. The goal is
+  /// packing_goal::memory where few rows run at a time.
   ///
   /// Errors  shape_mismatch (storage too small), bad_format (alignment), too_large (a sum that 32 bits could
   ///         not hold and no wider kernel serves)
   template<class Arch = default_arch>
-  failure prepare(const model_view& m, std::span<std::byte> storage) noexcept {
-    const std::size_t need = storage_bytes<Arch>(m);
+  failure prepare(const model_view& m, std::span<std::byte> storage,
+                  packing_goal goal = packing_goal::speed) noexcept {
+    const std::size_t need = storage_bytes<Arch>(m, goal);
     if (storage.size() < need) {
       return {errc::shape_mismatch, "engine: storage bytes", static_cast<std::int64_t>(storage.size()),
               static_cast<std::int64_t>(need)};
@@ -54,13 +57,15 @@ class engine {
       if (failure f = check_products(s, m.constants())) return f;
       keys = std::min(keys, repquant::most_keys(s, m.constants()));
       offsets[i] = used;
-      const std::size_t bytes = packed_bytes<Arch>(s, m.constants());
-      pack_products<Arch>(s, m.constants(), storage.subspan(used, bytes));
+      const std::size_t bytes = packed_bytes<Arch>(s, m.constants(), goal);
+      pack_products<Arch>(s, m.constants(), storage.subspan(used, bytes), goal);
       used += detail::round_up(bytes, workspace_alignment);
     }
     offsets[m.instructions().size()] = used;
     const std::size_t table = offsets_bytes(m);
-    plan_ = make_plan(m, storage.subspan(table, weights_offset(m) - table));
+    set_ = instruction_set_of<Arch>;
+    plan_ = make_plan(m, storage.subspan(table, weights_offset(m) - table),
+                      [&](const instruction& s) { return kept_bytes(s, m.constants(), set_); });
     model_ = m;
     storage_ = storage;
     most_keys_ = keys;
@@ -189,11 +194,14 @@ class engine {
     const auto* offsets = reinterpret_cast<const std::uint64_t*>(storage_.data());
     const std::size_t scratch =
         memory.block_bytes - detail::bytes_of(memory.block_rows, plan_.block_row_bytes);
-    const auto products = [&](std::int32_t number, std::byte* part_scratch) {
+    const auto products = [&](std::int32_t number, std::byte* part_scratch, const kept_keys_values& kept) {
       const std::uint64_t* at = offsets + number;
-      return Products{storage_.subspan(at[0], at[1] - at[0]), {part_scratch, scratch}};
+      return Products{storage_.subspan(at[0], at[1] - at[0]), {part_scratch, scratch}, kept};
     };
-    detail::run_plan<Arch>(plan_, model_, memory, samples, rows, parts, exec, products, sink);
+    const auto keep = [&](std::int32_t number, const auto&... what) {
+      keep_rows(model_.instructions()[static_cast<std::size_t>(number)], model_.constants(), what...);
+    };
+    detail::run_plan<Arch>(plan_, model_, memory, samples, rows, parts, exec, products, keep, sink);
     if (plan_.result_is_input) {
       std::memcpy(memory.output, memory.input,
                   detail::bytes_of(samples * rows, index{4} * model_.header().input_cols));
@@ -203,6 +211,7 @@ class engine {
   model_view model_;
   std::span<std::byte> storage_;
   plan plan_;
+  instruction_set set_ = instruction_set::scalar;  ///< that prepare packed for
   index most_keys_ = std::numeric_limits<index>::max();
 };
 

@@ -54,7 +54,7 @@ struct requantized {
   Then then;
   template<ExactSum Sum>
   void operator()(index row, index column, const Sum* sums, index count) const noexcept {
-    std::array<float, 256> buffer;  // more than a tile has in a row
+    std::array<float, 256> buffer;  // the most that gemm hands over at once (detail::gemm_tile_sums)
     const std::span<float> values(buffer.data(), static_cast<std::size_t>(count));
     const auto first = static_cast<std::size_t>(column);
     requantize_row<Arch>(std::span<const Sum>(sums, values.size()), multiplier.subspan(first, values.size()),

@@ -4,6 +4,7 @@
 
 #include <repquant/infer/attention.hpp>
 #include <repquant/infer/execute.hpp>
+#include <repquant/infer/kept_keys_values.hpp>
 #include <repquant/infer/linear.hpp>
 
 namespace repquant {
@@ -72,18 +73,37 @@ inline attention_operands operands_of(const instruction& s, index n, const std::
 ///
 /// Requires  check_products(s, constants) said nothing
 template<class Arch = default_arch>
-std::size_t packed_bytes(const instruction& s, std::span<const std::byte> constants) noexcept {
+std::size_t packed_bytes(const instruction& s, std::span<const std::byte> constants,
+                         packing_goal goal = packing_goal::speed) noexcept {
   if (s.kind != opcode::linear) return 0;
-  return linear_packed_bytes<Arch>(linear_of(s, constants, {}));
+  return linear_packed_bytes<Arch>(linear_of(s, constants, {}), goal);
 }
 
 /// Packs the weights of a linear instruction for Arch; does nothing for others.
 ///
-/// Requires  check_products(s, constants) said nothing; out.size() == packed_bytes<Arch>(s, constants)
+/// Requires  check_products(s, constants) said nothing; out.size() == packed_bytes<Arch>(s, constants, goal)
 template<class Arch = default_arch>
-void pack_products(const instruction& s, std::span<const std::byte> constants,
-                   std::span<std::byte> out) noexcept {
-  if (s.kind == opcode::linear) pack_linear<Arch>(linear_of(s, constants, {}), out);
+void pack_products(const instruction& s, std::span<const std::byte> constants, std::span<std::byte> out,
+                   packing_goal goal = packing_goal::speed) noexcept {
+  if (s.kind == opcode::linear) pack_linear<Arch>(linear_of(s, constants, {}), out, goal);
+}
+
+/// Bytes that a decoder keeps of a token for an instruction: keys and values of an attention.
+inline index kept_bytes(const instruction& s, std::span<const std::byte> constants,
+                        instruction_set set) noexcept {
+  if (s.kind != opcode::attention) return 0;
+  return s.kv_heads * kept_token_bytes(set, head_of(s, constants, 0, 1, 1));
+}
+
+/// Adds the keys and values of `rows` tokens from `position` on to what an attention keeps.
+///
+/// Shapes    k and v [rows x kv_heads inner] contiguous
+inline void keep_rows(const instruction& s, std::span<const std::byte> constants,
+                      const kept_keys_values& kept, index position, index rows, const std::uint8_t* k,
+                      const std::uint8_t* v) noexcept {
+  const kept_groups groups(kept, head_of(s, constants, 0, 1, 1), position + rows);
+  for (index g = 0; g < s.kv_heads; ++g)
+    groups.keep(g, position, rows, k + g * s.inner, v + g * s.inner, s.kv_heads * s.inner);
 }
 
 /// Nothing, or why the integer products cannot hold an instruction: what check() of a linear layer or of an
@@ -109,11 +129,14 @@ inline index most_keys(const instruction& s, std::span<const std::byte> constant
 struct integer_products {
   std::span<const std::byte> weights;  ///< packed, of the instruction at hand
   std::span<std::byte> scratch;        ///< scratch_bytes(instruction, rows, keys) of them
+  /// Of an attention with a past: its keys and values are read here, not where attend is told
+  kept_keys_values kept = {};
 
   /// Bytes of scratch for an instruction that runs on at most `rows` rows, an attention with at most `keys`.
   static std::size_t scratch_bytes(const instruction& s, index rows, index keys) noexcept {
     if (s.kind == opcode::linear) return linear_workspace_size(sizes_of(s));
-    return s.kind == opcode::attention ? attention_scratch_size(rows, keys, s.inner) : 0;
+    if (s.kind != opcode::attention) return 0;
+    return 2 * code_bytes(s, keys) + attention_scratch_size(rows, keys, s.inner);
   }
 
   template<class Arch>
@@ -128,15 +151,49 @@ struct integer_products {
               Sink&& sink) noexcept {
     const std::size_t front = packed_keys_values_size(keys, s.inner);
     const index sharing = s.heads / s.kv_heads;
+    const std::size_t codes = code_bytes(s, keys);
+    auto* const read_k = reinterpret_cast<std::uint8_t*>(scratch.data());
+    std::uint8_t* const read_v = read_k + codes;
+    const std::span<std::byte> rest = scratch.subspan(2 * codes);
+    const auto run = [&](const attention_head& h, const attention_operands& x,
+                         const packed_keys_values& packed) {
+      repquant::attend<Arch>(
+          h, x, packed, rest.subspan(front),
+          [&](index, const std::uint8_t* made, index count) { sink(s.site, made, index{1}, count); });
+    };
     packed_keys_values packed;
+    if (kept.memory == nullptr) {
+      for (index n = 0; n < s.heads; ++n) {
+        const attention_head h = head_of(s, constants, n, rows, keys);
+        const attention_operands x = operands_of(s, n, q, k, v, out);
+        if (n % sharing == 0) packed = pack_keys_values<Arch>(h, x, rest.first(front));
+        run(h, x, packed);
+      }
+      return;
+    }
+    const bool foreign = kept.set != instruction_set_of<Arch>;
+    const kept_groups groups(kept, head_of(s, constants, 0, rows, keys), keys);
     for (index n = 0; n < s.heads; ++n) {
       const attention_head h = head_of(s, constants, n, rows, keys);
-      const attention_operands x = operands_of(s, n, q, k, v, out);
-      if (n % sharing == 0) packed = pack_keys_values<Arch>(h, x, scratch.first(front));
-      repquant::attend<Arch>(
-          h, x, packed, scratch.subspan(front),
-          [&](index, const std::uint8_t* codes, index count) { sink(s.site, codes, index{1}, count); });
+      attention_operands x = operands_of(s, n, q, read_k, read_v, out);
+      x.k = read_k;
+      x.v = read_v;
+      x.k_stride = x.v_stride = s.inner;
+      const index group = n / sharing;
+      if (foreign || reads_codes(h)) groups.read(group, read_k, read_v, s.inner);
+      if (!foreign) {
+        packed = groups[group];
+      } else if (n % sharing == 0) {
+        packed = pack_keys_values<Arch>(h, x, rest.first(front));
+      }
+      run(h, x, packed);
     }
+  }
+
+ private:
+  /// Bytes of the keys, or the values, of a group as codes.
+  static std::size_t code_bytes(const instruction& s, index keys) noexcept {
+    return workspace_bytes_of<std::uint8_t>(keys * s.inner);
   }
 };
 

@@ -35,6 +35,8 @@ struct packed_keys_values {
   panel_layout values;
   const std::byte* key_panels = nullptr;
   const std::byte* value_panels = nullptr;
+  /// Of each key the int32 sum of its codes less keys.shift, of any alignment; null where nobody knows them
+  const std::byte* key_sums = nullptr;
 };
 
 /// Bytes that pack_keys_values needs, on any architecture.

@@ -30,17 +30,16 @@ struct place {
     block,   ///< for the rows of a block
   };
   memory kind = memory::none;
-  bool cached = false;         ///< keys or values of an attention: a decoder keeps them in its cache instead
   std::int32_t row_bytes = 0;  ///< from row to row
   std::int32_t rows = 0;       ///< of a sample, as model_rows::output counts
   index offset = 0;            ///< bytes in front of it, times the rows that its memory is made for
-  index cache_offset = 0;      ///< likewise, in the cache
 };
 
 /// One instruction, with the places of its operands and its result.
 struct plan_step {
   std::int32_t instruction = 0;
   place a, b, c, out;
+  index cache_offset = 0;  ///< of an attention: bytes in front of what a decoder keeps, for each token
 };
 
 /// Steps that a block of rows takes together, all with results of as many rows.
@@ -167,11 +166,13 @@ constexpr std::size_t plan_bytes(std::size_t instructions) noexcept {
          2 * workspace_bytes_of<detail::memory_part>(n + 1);
 }
 
-/// Makes the plan of a model.
+/// Makes the plan of a model. kept_bytes(instruction) says how many bytes a decoder keeps of each token for
+/// an instruction.
 ///
 /// Requires  memory of plan_bytes, which the plan goes on pointing to
 /// Cost      instructions times phases; no heap
-inline plan make_plan(const model_view& m, std::span<std::byte> memory) noexcept {
+template<class KeptBytes>
+plan make_plan(const model_view& m, std::span<std::byte> memory, const KeptBytes& kept_bytes) noexcept {
   const auto n = static_cast<index>(m.instructions().size());
   workspace_parts all(memory);
   const auto steps = all.take<plan_step>(n);
@@ -190,12 +191,10 @@ inline plan make_plan(const model_view& m, std::span<std::byte> memory) noexcept
   // who reads each value last, and which ones have to outlive a block
   for (std::size_t i = 1; i < values.size(); ++i) {
     const detail::planned_value& reader = values[i];
-    const opcode kind = m.instructions()[i - 1].kind;
     for (std::size_t k = 0; k < reader.operands.size() && reader.operands[k] >= 0; ++k) {
       detail::planned_value& v = values[static_cast<std::size_t>(reader.operands[k])];
       v.last_phase = std::max(v.last_phase, reader.phase);
       v.last_step = std::max(v.last_step, reader.step);
-      v.where.cached = v.where.cached || (kind == opcode::attention && k > 0);
       if (v.where.kind != place::memory::input && v.phase != reader.phase)
         v.where.kind = place::memory::shared;
     }
@@ -208,10 +207,6 @@ inline plan make_plan(const model_view& m, std::span<std::byte> memory) noexcept
   }
   for (const plan_step& s : steps) {
     detail::planned_value& v = values[static_cast<std::size_t>(s.instruction) + 1];
-    if (v.where.cached) {
-      v.where.cache_offset = p.cache_row_bytes;
-      p.cache_row_bytes += v.where.row_bytes;
-    }
     if (static_cast<std::size_t>(s.instruction) + 1 == result) {
       v.where.kind = place::memory::output;
     } else if (v.where.kind == place::memory::shared) {
@@ -234,7 +229,8 @@ inline plan make_plan(const model_view& m, std::span<std::byte> memory) noexcept
     const auto place_of = [&](std::size_t k) {
       return v.operands[k] < 0 ? place{} : values[static_cast<std::size_t>(v.operands[k])].where;
     };
-    s = {s.instruction, place_of(0), place_of(1), place_of(2), v.where};
+    s = {s.instruction, place_of(0), place_of(1), place_of(2), v.where, p.cache_row_bytes};
+    p.cache_row_bytes += kept_bytes(m.instructions()[static_cast<std::size_t>(s.instruction)]);
   }
   p.steps = steps;
   return p;

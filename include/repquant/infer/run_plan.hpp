@@ -2,6 +2,7 @@
 /// run_plan: takes samples through a plan, block of rows by block of rows.
 #pragma once
 
+#include <repquant/infer/kept_keys_values.hpp>
 #include <repquant/infer/plan.hpp>
 #include <repquant/parallel/concept.hpp>
 #include <repquant/parallel/inline_executor.hpp>
@@ -68,9 +69,14 @@ struct plan_memory {
   std::byte* blocks = nullptr;  ///< of the first part
   std::size_t block_bytes = 0;  ///< from part to part: values, and behind them the scratch of products
   index block_rows = 0;
-  std::byte* cache = nullptr;  ///< of a decoder
-  index cache_rows = 0;
+  kept_keys_values cache = {};  ///< of a decoder, all attentions; its memory null: none
   index position = 0;
+
+  /// What an attention keeps.
+  [[nodiscard]] kept_keys_values kept_by(const plan_step& step) const noexcept {
+    if (cache.memory == nullptr) return {};
+    return {cache.memory + bytes_of(cache.capacity, step.cache_offset), cache.capacity, cache.set};
+  }
 };
 
 /// Where a value that is written lies for a block of part `part`: its first row in the block or, of a value
@@ -80,10 +86,6 @@ inline std::byte* find(const place& p, const plan_memory& m, index input_rows, i
   const index first = whole ? 0 : block.first;
   if (p.kind == place::memory::block)
     return m.blocks + static_cast<std::size_t>(part) * m.block_bytes + bytes_of(m.block_rows, p.offset);
-  if (p.cached && m.cache != nullptr) {
-    return m.cache + bytes_of(m.cache_rows, p.cache_offset) +
-           bytes_of(whole ? 0 : m.position + first, p.row_bytes);
-  }
   std::byte* const base =
       p.kind == place::memory::output ? m.output : m.shared + bytes_of(m.shared_rows, p.offset);
   return base + bytes_of(sample * count_rows(p.rows, input_rows) + first, p.row_bytes);
@@ -97,13 +99,14 @@ inline const std::byte* find_operand(const place& p, const plan_memory& m, index
 }
 
 /// Takes `samples` samples through the plan: for each phase, exec(parts, f), f taking every parts-th block.
-/// products(number, scratch) makes the products of an instruction.
+/// products(number, scratch, kept) makes the products of an instruction, keep(number, kept, position, rows,
+/// k, v) adds keys and values to what an attention keeps.
 ///
 /// Shapes    inputs and outputs of the samples one behind the other
 /// Requires  memory as batch_layout counts it
-template<class Arch, class MakeProducts, class Exec, class Sink>
+template<class Arch, class MakeProducts, class Keep, class Exec, class Sink>
 void run_plan(const plan& p, const model_view& model, const plan_memory& memory, index samples,
-              index input_rows, index parts, const Exec& exec, const MakeProducts& products,
+              index input_rows, index parts, const Exec& exec, const MakeProducts& products, const Keep& keep,
               Sink& sink) noexcept {
   for (const plan_phase& phase : p.phases) {
     const index rows = count_rows(phase.rows, input_rows);  // of each sample
@@ -111,6 +114,18 @@ void run_plan(const plan& p, const model_view& model, const plan_memory& memory,
     const index together = std::clamp(memory.block_rows / rows, index{1}, samples);
     const index pieces = (rows + memory.block_rows - 1) / memory.block_rows;
     const index count = (samples + together - 1) / together * pieces;
+    const auto steps =
+        p.steps.subspan(static_cast<std::size_t>(phase.first), static_cast<std::size_t>(phase.count));
+    for (const plan_step& step : steps) {
+      const kept_keys_values kept = memory.kept_by(step);
+      if (kept.memory == nullptr) break;
+      const auto codes = [&](const place& from) {
+        return reinterpret_cast<const std::uint8_t*>(
+            find_operand(from, memory, input_rows, 0, 0, row_block{}, true));
+      };
+      if (model.instructions()[static_cast<std::size_t>(step.instruction)].kind == opcode::attention)
+        keep(step.instruction, kept, memory.position, input_rows, codes(step.b), codes(step.c));
+    }
     const auto run_part = [&](index part) {
       std::byte* const scratch = memory.blocks + static_cast<std::size_t>(part) * memory.block_bytes +
                                  bytes_of(memory.block_rows, p.block_row_bytes);
@@ -122,17 +137,17 @@ void run_plan(const plan& p, const model_view& model, const plan_memory& memory,
         block.rows = (i % pieces + 1) * rows / pieces - block.first;
         block.all = rows;
         block.position = phase.rows < 0 ? 0 : memory.position;  // a row that was picked is a sequence of one
-        for (const plan_step& step :
-             p.steps.subspan(static_cast<std::size_t>(phase.first), static_cast<std::size_t>(phase.count))) {
+        for (const plan_step& step : steps) {
           const instruction& s = model.instructions()[static_cast<std::size_t>(step.instruction)];
           const auto operand = [&](const place& from, int k) {
             return find_operand(from, memory, input_rows, part, sample, block, reads_whole(s.kind, k));
           };
           // what is read whole: the keys and values of an attention, otherwise the first operand
           const place& whole = s.kind == opcode::attention ? step.b : step.a;
-          const bool earlier = whole.cached && memory.cache != nullptr;
+          const bool earlier = s.kind == opcode::attention && memory.cache.memory != nullptr;
           block.whole = count_rows(whole.rows, input_rows) + (earlier ? memory.position : 0);
-          auto made = products(step.instruction, scratch);
+          auto made =
+              products(step.instruction, scratch, earlier ? memory.kept_by(step) : kept_keys_values{});
           execute_rows<Arch>(s, model.constants(),
                              {operand(step.a, 0), operand(step.b, 1), operand(step.c, 2),
                               find(step.out, memory, input_rows, part, sample, block, false)},

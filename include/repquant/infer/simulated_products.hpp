@@ -13,16 +13,18 @@ namespace repquant {
 struct simulated_products {
   std::span<const std::byte> weights;  ///< not used: the codes are read as they are stored
   std::span<std::byte> scratch;
+  kept_keys_values kept = {};  ///< as in integer_products
 
   static std::size_t scratch_bytes(const instruction& s, index, index keys) noexcept {
     if (s.kind == opcode::linear) {
       return workspace_alignment + workspace_bytes_of<double>(s.inner) + workspace_bytes_of<double>(s.cols);
     }
     if (s.kind != opcode::attention) return 0;
-    return workspace_alignment + workspace_bytes_of<double>(keys) +
-           workspace_bytes_of<float>(probability_scratch(keys)) + workspace_bytes_of<std::uint8_t>(keys) +
-           2 * workspace_bytes_of<double>(s.inner) + 2 * workspace_bytes_of<float>(s.inner) +
-           workspace_bytes_of<std::int64_t>(keys) + 2 * workspace_bytes_of<std::int64_t>(s.inner);
+    return workspace_alignment + 2 * workspace_bytes_of<std::uint8_t>(keys * s.kv_heads * s.inner) +
+           workspace_bytes_of<double>(keys) + workspace_bytes_of<float>(probability_scratch(keys)) +
+           workspace_bytes_of<std::uint8_t>(keys) + 2 * workspace_bytes_of<double>(s.inner) +
+           2 * workspace_bytes_of<float>(s.inner) + workspace_bytes_of<std::int64_t>(keys) +
+           2 * workspace_bytes_of<std::int64_t>(s.inner);
   }
 
   template<class Arch>
@@ -53,6 +55,16 @@ struct simulated_products {
               const std::uint8_t* k, const std::uint8_t* v, index rows, index keys, float* out,
               Sink&& sink) noexcept {
     workspace_parts parts(scratch);
+    if (kept.memory != nullptr) {
+      const index kv_cols = s.kv_heads * s.inner;
+      const std::span<std::uint8_t> read_k = parts.take<std::uint8_t>(keys * kv_cols);
+      const std::span<std::uint8_t> read_v = parts.take<std::uint8_t>(keys * kv_cols);
+      const kept_groups groups(kept, head_of(s, constants, 0, rows, keys), keys);
+      for (index g = 0; g < s.kv_heads; ++g)
+        groups.read(g, read_k.data() + g * s.inner, read_v.data() + g * s.inner, kv_cols);
+      k = read_k.data();
+      v = read_v.data();
+    }
     const std::span<float> probabilities = parts.take<float>(probability_scratch(keys));
     const std::span<std::uint8_t> codes = parts.take<std::uint8_t>(keys);
     const std::span<float> even_scale = parts.take<float>(s.inner);

@@ -12,16 +12,7 @@
 #pragma once
 
 #include <repquant/core/config.hpp>
-#include <repquant/kernel/gemm_avx2.hpp>
-#include <repquant/kernel/gemm_avx512.hpp>
-#include <repquant/kernel/gemm_avx512_vnni.hpp>
-#include <repquant/kernel/gemm_avx_vnni.hpp>
-#include <repquant/kernel/gemm_neon.hpp>
-#include <repquant/kernel/gemm_neon_dotprod.hpp>
-#include <repquant/kernel/gemm_neon_i8mm.hpp>
-#include <repquant/kernel/gemm_scalar.hpp>
-#include <repquant/kernel/gemm_sse2.hpp>
-#include <repquant/kernel/gemm_sse4.hpp>
+#include <repquant/kernel/gemm_kernels.hpp>
 #include <repquant/kernel/panel_layout.hpp>
 #include <repquant/kernel/row_bytes.hpp>
 
@@ -32,57 +23,6 @@
 namespace repquant {
 
 namespace detail {
-
-template<instruction_set Set>
-struct kernels_of;
-template<>
-struct kernels_of<instruction_set::scalar> {
-  using type = gemm_scalar::kernels;
-};
-#if REPQUANT_X86_64
-template<>
-struct kernels_of<instruction_set::sse2> {
-  using type = gemm_sse2::kernels;
-};
-template<>
-struct kernels_of<instruction_set::sse4> {
-  using type = gemm_sse4::kernels;
-};
-template<>
-struct kernels_of<instruction_set::avx2> {
-  using type = gemm_avx2::kernels;
-};
-template<>
-struct kernels_of<instruction_set::avx_vnni> {
-  using type = gemm_avx_vnni::kernels;
-};
-template<>
-struct kernels_of<instruction_set::avx512> {
-  using type = gemm_avx512::kernels;
-};
-template<>
-struct kernels_of<instruction_set::avx512_vnni> {
-  using type = gemm_avx512_vnni::kernels;
-};
-#endif
-#if REPQUANT_AARCH64
-template<>
-struct kernels_of<instruction_set::neon> {
-  using type = gemm_neon::kernels;
-};
-#endif
-#if REPQUANT_NEON_DOTPROD
-template<>
-struct kernels_of<instruction_set::neon_dotprod> {
-  using type = gemm_neon_dotprod::kernels;
-};
-#endif
-#if REPQUANT_NEON_I8MM
-template<>
-struct kernels_of<instruction_set::neon_i8mm> {
-  using type = gemm_neon_i8mm::kernels;
-};
-#endif
 
 /// Rows that run together: their activations stay in the second-level cache while panels pass by.
 inline constexpr index gemm_rows = 64;
@@ -112,11 +52,29 @@ struct gemm_weights {
 
 /// Bytes of scratch that gemm needs, for any number of rows and any range of panels; to be aligned to 8.
 constexpr std::size_t gemm_scratch_bytes(const panel_layout& l) noexcept {
-  const index words = l.storage == panel_storage::pairs ? 2 * l.padded_k() : 0;
+  const index words = l.storage == panel_storage::pairs || takes_halves(l) ? 2 * l.padded_k() : 0;
   return static_cast<std::size_t>(detail::gemm_rows * (8 + (l.groups() + 1) / 2 * 8 + words));
 }
 
 namespace detail {
+
+/// The low four bits of four codes, then the high ones, and so on; behind the last code zeros.
+///
+/// Shapes  x [n], out [2 n] with n rounded up to a multiple of 8
+inline void split_codes(const std::uint8_t* x, index n, std::uint8_t* out) noexcept {
+  const auto split = [](const std::uint8_t* four, std::uint8_t* to) {
+    std::uint32_t codes = 0;
+    std::memcpy(&codes, four, sizeof codes);
+    constexpr std::uint32_t low = 0x0F0F0F0FU;
+    const std::uint32_t both[2] = {codes & low, codes >> 4U & low};
+    std::memcpy(to, both, sizeof both);
+  };
+  const index whole = n / 4 * 4;
+  for (index i = 0; i < whole; i += 4) split(x + i, out + 2 * i);
+  std::uint8_t rest[8] = {};
+  std::copy(x + whole, x + n, rest);
+  for (index i = whole; i < (n + 7) / 8 * 8; i += 4) split(rest + (i - whole), out + 2 * i);
+}
 
 /// The rows of a block: as the tiles want them, and as they are.
 template<class Value>
@@ -188,9 +146,41 @@ inline void wide_tile(const gemm_weights& w, const gemm_block<Value>& block, til
     t.k = std::min(gemm_places<Value>, left);
     tile(t);
     for (index i = 0; i < row_count * columns; ++i) sums[i] += t.sums[i];
-    if (t.codes != nullptr) t.codes += gemm_places<Value>;
+    if (t.codes != nullptr) t.codes += (takes_halves(w.layout) ? 2 : 1) * gemm_places<Value>;
     if (t.words != nullptr) t.words += gemm_places<Value>;
     t.panel += gemm_places<Value> / 8 * eight_places;
+  }
+}
+
+/// All tiles of a single row: many sums are finished at once, for few calls of the epilogue.
+template<instruction_set Set, bool Grouped, class Value, class Epilogue>
+inline void run_one_row(const gemm_weights& w, const gemm_block<Value>& block, index first_panel,
+                        index last_panel, Epilogue& epilogue) noexcept {
+  using K = typename kernels_of<Set>::type;
+  using sum = std::conditional_t<Grouped, float, std::int32_t>;
+  alignas(64) sum sums[static_cast<std::size_t>(gemm_tile_sums)];
+  const panel_layout& l = w.layout;
+  const index side_by_side = K::panels_for(l, 1);
+  const tile_function several = K::template tile<Grouped>(l, 1, side_by_side);
+  const tile_function one = K::template tile<Grouped>(l, 1, 1);
+  constexpr index together = gemm_tile_sums / K::width;
+  for (index first = first_panel; first < last_panel; first += together) {
+    const index last = std::min(last_panel, first + together);
+    for (index panel = first; panel < last;) {
+      const index panels = last - panel >= side_by_side ? side_by_side : 1;
+      tile_operands t = block.of_panel(w, panel);
+      t.fetches = outgrows_cache(l);
+      sum* const to = sums + (panel - first) * K::width;
+      if constexpr (Grouped) {
+        t.reals = to;
+      } else {
+        t.sums = to;
+      }
+      (panels == 1 ? one : several)(t);
+      panel += panels;
+    }
+    const index column = first * K::width;
+    epilogue(block.first, column, static_cast<const sum*>(sums), std::min(last * K::width, l.n) - column);
   }
 }
 
@@ -201,6 +191,10 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
   using K = typename kernels_of<Set>::type;
   static_assert(K::width == panel_width(Set) && K::template rows<Grouped> * K::width <= gemm_tile_sums &&
                 4 * K::width <= gemm_tile_sums);
+  if constexpr (!StoresSums<std::remove_cvref_t<Epilogue>>) {
+    if (block.rows == 1 && w.wide_offset == nullptr)
+      return run_one_row<Set, Grouped>(w, block, first_panel, last_panel, epilogue);
+  }
   alignas(64) std::int32_t sums[static_cast<std::size_t>(gemm_tile_sums)];
   alignas(64) float reals[static_cast<std::size_t>(gemm_tile_sums)];
   const panel_layout& l = w.layout;
@@ -230,6 +224,7 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
     const index columns = panels * l.width();
     const index count = std::min(columns, l.n - column);
     block.to_row(t, row);
+    t.fetches = row == 0 && outgrows_cache(l);
     if (stores_in_place(t, row, column, columns)) return tile(t);
     t.sums = sums;
     t.sums_stride = columns;
@@ -249,29 +244,26 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
       finish(static_cast<const std::int32_t*>(sums));
     }
   };
-  constexpr index tile_rows = K::template rows<Grouped>;
+  const index tile_rows = K::template rows_for<Grouped>(l);
   const index full = block.rows / tile_rows * tile_rows;
-  if (full > 0) {
-    // panel by panel, so that a panel stays in the first-level cache while the rows pass by
-    const tile_function tile = K::template tile<Grouped>(l, tile_rows, 1);
-    for (index panel = first_panel; panel < last_panel; ++panel) {
-      tile_operands t = block.of_panel(w, panel);
-      if (stores_in_place(t, 0, panel * l.width(), l.width())) {
-        for (index row = 0; row < full; row += tile_rows, block.move_on(t, tile_rows)) tile(t);
-      } else {
-        for (index row = 0; row < full; row += tile_rows) run(tile, t, row, tile_rows, panel, 1);
-      }
-    }
-  }
   const index rest = block.rows - full;
-  if (rest == 0) return;
-  const index side_by_side = K::panels_for(rest);
-  const tile_function several = K::template tile<Grouped>(l, rest, side_by_side);
-  const tile_function one = K::template tile<Grouped>(l, rest, 1);
+  const index side_by_side = full > 0 ? 1 : K::panels_for(l, rest);
+  const tile_function tall = full > 0 ? K::template tile<Grouped>(l, tile_rows, 1) : nullptr;
+  const tile_function one = rest > 0 ? K::template tile<Grouped>(l, rest, 1) : nullptr;
+  const tile_function several = rest > 0 ? K::template tile<Grouped>(l, rest, side_by_side) : nullptr;
+  // panel by panel, so that a panel stays in the first-level cache while the rows pass by
   for (index panel = first_panel; panel < last_panel;) {
     const index panels = last_panel - panel >= side_by_side ? side_by_side : 1;
     tile_operands t = block.of_panel(w, panel);
-    run(panels == 1 ? one : several, t, full, rest, panel, panels);
+    if (full > 0 && stores_in_place(t, 0, panel * l.width(), l.width())) {
+      for (index row = 0; row < full; row += tile_rows, block.move_on(t, tile_rows)) {
+        t.fetches = row == 0 && outgrows_cache(l);
+        tall(t);
+      }
+    } else {
+      for (index row = 0; row < full; row += tile_rows) run(tall, t, row, tile_rows, panel, 1);
+    }
+    if (rest > 0) run(panels == 1 ? one : several, t, full, rest, panel, panels);
     panel += panels;
   }
 }
@@ -322,6 +314,12 @@ inline void run_rows(const gemm_weights& w, const Value* x, index rows, index st
       for (index r = 0; r < block.rows; ++r) widen_row(from + r * stride, k, words + r * l.padded_k());
       block.t.words = words;
       block.t.stride = l.padded_k();
+    } else if (takes_halves(l)) {
+      auto* const halves = reinterpret_cast<std::uint8_t*>(words);
+      for (index r = 0; r < block.rows; ++r) split_codes(from + r * stride, k, halves + r * 2 * l.padded_k());
+      block.t.codes = halves;
+      block.t.stride = 2 * l.padded_k();
+      block.t.k = (k + panel_places - 1) / panel_places * panel_places;
     } else {
       block.t.codes = from;
     }

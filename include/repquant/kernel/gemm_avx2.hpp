@@ -58,8 +58,6 @@ struct registers {
   static __m256i spread_bytes(const std::uint8_t* p) noexcept { return spread(p); }
   static __m256i low_nibbles(__m256i v) noexcept { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
   static __m256i high_nibbles(__m256i v) noexcept { return low_nibbles(_mm256_srli_epi16(v, 4)); }
-  static __m256i first_of(__m256i v) noexcept { return _mm256_and_si256(v, _mm256_set1_epi16(255)); }
-  static __m256i second_of(__m256i v) noexcept { return _mm256_and_si256(v, _mm256_set1_epi16(-256)); }
   static narrow start(int v) noexcept { return _mm256_set1_epi16(static_cast<std::int16_t>(v)); }
   static narrow multiply_bytes(__m256i x, __m256i w) noexcept { return _mm256_maddubs_epi16(x, w); }
   static narrow add_narrow(narrow a, narrow b) noexcept {
@@ -67,7 +65,9 @@ struct registers {
     asm("vpaddw %1, %0, %0" : "+x"(a) : "x"(b));
     return a;
   }
-  static wide widen(wide s, narrow v) noexcept { return add(s, _mm256_madd_epi16(v, _mm256_set1_epi16(1))); }
+  static wide widen(wide s, narrow v, std::int16_t times = 1) noexcept {
+    return add(s, _mm256_madd_epi16(v, _mm256_set1_epi16(times)));
+  }
 };
 
 #include <repquant/kernel/gemm_tile.inc>

@@ -57,8 +57,6 @@ struct registers {
   static __m512i spread_bytes(const std::uint8_t* p) noexcept { return spread(p); }
   static __m512i low_nibbles(__m512i v) noexcept { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
   static __m512i high_nibbles(__m512i v) noexcept { return low_nibbles(_mm512_srli_epi16(v, 4)); }
-  static __m512i first_of(__m512i v) noexcept { return _mm512_and_si512(v, _mm512_set1_epi16(255)); }
-  static __m512i second_of(__m512i v) noexcept { return _mm512_and_si512(v, _mm512_set1_epi16(-256)); }
   static narrow start(int v) noexcept { return _mm512_set1_epi16(static_cast<std::int16_t>(v)); }
   static narrow multiply_bytes(__m512i x, __m512i w) noexcept { return _mm512_maddubs_epi16(x, w); }
   static narrow add_narrow(narrow a, narrow b) noexcept {
@@ -66,7 +64,9 @@ struct registers {
     asm("vpaddw %1, %0, %0" : "+v"(a) : "v"(b));
     return a;
   }
-  static wide widen(wide s, narrow v) noexcept { return add(s, _mm512_madd_epi16(v, _mm512_set1_epi16(1))); }
+  static wide widen(wide s, narrow v, std::int16_t times = 1) noexcept {
+    return add(s, _mm512_madd_epi16(v, _mm512_set1_epi16(times)));
+  }
 };
 
 #include <repquant/kernel/gemm_tile.inc>

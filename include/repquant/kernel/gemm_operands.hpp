@@ -22,12 +22,15 @@ namespace detail {
 
 /// Operands of a tile; what is not used is null.
 struct tile_operands {
-  const std::uint8_t* codes = nullptr;   ///< rows of activations, u8: for bytes and nibbles
+  /// Rows of activations, u8: for bytes and nibbles. Where activations are taken in halves, four low ones and
+  /// four high ones in turn, and k a multiple of 8
+  const std::uint8_t* codes = nullptr;
   const std::int16_t* words = nullptr;   ///< rows of activations, int16: for pairs
   index stride = 0;                      ///< values from one row to the next
   index k = 0;                           ///< values in a row
   const std::byte* panel = nullptr;      ///< first panel
   index panel_bytes = 0;                 ///< from one panel to the next
+  bool fetches = false;                  ///< this tile is the first to read its panel, from memory
   index run = 1;                         ///< how many 8 places an int16 sum holds
   index groups = 1;                      ///< groups of places in a row
   index group = 0;                       ///< with groups: places in one

@@ -21,8 +21,6 @@ struct registers : gemm_sse2::registers {
   static __m128i spread_bytes(const std::uint8_t* p) noexcept { return spread(p); }
   static __m128i low_nibbles(__m128i v) noexcept { return _mm_and_si128(v, _mm_set1_epi8(15)); }
   static __m128i high_nibbles(__m128i v) noexcept { return low_nibbles(_mm_srli_epi16(v, 4)); }
-  static __m128i first_of(__m128i v) noexcept { return _mm_and_si128(v, _mm_set1_epi16(255)); }
-  static __m128i second_of(__m128i v) noexcept { return _mm_and_si128(v, _mm_set1_epi16(-256)); }
   static narrow start(int v) noexcept { return _mm_set1_epi16(static_cast<std::int16_t>(v)); }
   static narrow multiply_bytes(__m128i x, __m128i w) noexcept { return _mm_maddubs_epi16(x, w); }
   static narrow add_narrow(narrow a, narrow b) noexcept {
@@ -30,7 +28,9 @@ struct registers : gemm_sse2::registers {
     asm("paddw %1, %0" : "+x"(a) : "x"(b));
     return a;
   }
-  static wide widen(wide s, narrow v) noexcept { return add(s, _mm_madd_epi16(v, _mm_set1_epi16(1))); }
+  static wide widen(wide s, narrow v, std::int16_t times = 1) noexcept {
+    return add(s, _mm_madd_epi16(v, _mm_set1_epi16(times)));
+  }
 };
 
 #include <repquant/kernel/gemm_tile.inc>

@@ -98,6 +98,15 @@ constexpr index products_in_range(std::int64_t max_x, std::int64_t low, std::int
   return p;
 }
 
+/// True where the panels are more than a second-level cache is sure to hold: they come from memory.
+constexpr bool outgrows_cache(const panel_layout& l) noexcept { return l.bytes() > index{1} << 19; }
+
+/// True where products are summed in int16 and not even two of them are proved to fit: activations are taken
+/// in halves of four bits.
+constexpr bool takes_halves(const panel_layout& l) noexcept {
+  return l.storage == panel_storage::bytes && !sums_bytes_exactly(l.set) && l.products < 2;
+}
+
 /// What a choice of layout may look at besides the ranges.
 enum class packing_goal : std::uint8_t {
   speed,   ///< the fastest kernel for many rows

@@ -7,6 +7,7 @@
 
 #include "catch.hpp"
 #include "oracle/model.hpp"
+#include <optional>
 #include <random>
 
 namespace rq = repquant;
@@ -182,20 +183,37 @@ oracle::table random_codes(rq::index rows, rq::index cols, int bits, std::mt1993
   return t;
 }
 
+/// Runs the attention; with `kept_for`, its keys and values kept for that instruction set, in two pieces and
+/// among bytes that nobody wrote, and read from nowhere else.
 template<class Arch, class Products>
 outcome attend(const attention_model& m, const oracle::table& q, const oracle::table& k,
-               const oracle::table& v) {
+               const oracle::table& v, std::optional<rq::instruction_set> kept_for = {}) {
   const rq::instruction& s = m.attention();
+  const std::span<const std::byte> constants = m.view().constants();
   std::vector<std::byte> scratch(Products::scratch_bytes(s, q.rows, k.rows));
   Products products{{}, scratch};
   const auto bytes = [](const oracle::table& t) {
     return std::vector<std::uint8_t>(t.code.begin(), t.code.end());
   };
+  const std::vector<std::uint8_t> keys = bytes(k);
+  const std::vector<std::uint8_t> values = bytes(v);
+  std::vector<std::byte> memory;
+  if (kept_for) {
+    const rq::index capacity = rq::kept_capacity(k.rows);
+    memory.assign(static_cast<std::size_t>(capacity * rq::kept_bytes(s, constants, *kept_for)),
+                  std::byte{0xA5});
+    products.kept = {memory.data(), capacity, *kept_for};
+    const rq::index first = k.rows / 3;
+    rq::keep_rows(s, constants, products.kept, 0, first, keys.data(), values.data());
+    rq::keep_rows(s, constants, products.kept, first, k.rows - first, keys.data() + first * k.cols,
+                  values.data() + first * v.cols);
+  }
   outcome r;
   r.out.resize(static_cast<std::size_t>(q.rows * s.cols));
   products.template attend<Arch>(
-      s, m.view().constants(), bytes(q).data(), bytes(k).data(), bytes(v).data(), q.rows, k.rows,
-      r.out.data(), [&](std::int32_t, const std::uint8_t* codes, rq::index rows, rq::index cols) {
+      s, constants, bytes(q).data(), kept_for ? nullptr : keys.data(), kept_for ? nullptr : values.data(),
+      q.rows, k.rows, r.out.data(),
+      [&](std::int32_t, const std::uint8_t* codes, rq::index rows, rq::index cols) {
         r.codes.insert(r.codes.end(), codes, codes + rows * cols);
       });
   return r;
@@ -210,9 +228,16 @@ std::size_t require_explained(const attention_model& m, rq::index queries, rq::i
   const oracle::table k = random_codes(keys, s.kv_heads * s.inner, s.bits_a, random);
   const oracle::table v = random_codes(keys, s.kv_heads * s.inner, s.bits_a, random);
   const outcome got = attend<rq::default_arch, rq::integer_products>(m, q, k, v);
-  for (const outcome& other : {attend<rq::scalar_arch, rq::integer_products>(m, q, k, v),
-                               attend<rq::default_arch, rq::simulated_products>(m, q, k, v),
-                               attend<rq::scalar_arch, rq::simulated_products>(m, q, k, v)}) {
+  constexpr rq::instruction_set widest = rq::instruction_set_of<rq::default_arch>;
+  for (const outcome& other :
+       {attend<rq::scalar_arch, rq::integer_products>(m, q, k, v),
+        attend<rq::default_arch, rq::simulated_products>(m, q, k, v),
+        attend<rq::scalar_arch, rq::simulated_products>(m, q, k, v),
+        attend<rq::default_arch, rq::integer_products>(m, q, k, v, widest),
+        attend<rq::default_arch, rq::integer_products>(m, q, k, v, rq::instruction_set::sse2),
+        attend<rq::scalar_arch, rq::integer_products>(m, q, k, v, widest),
+        attend<rq::scalar_arch, rq::integer_products>(m, q, k, v, rq::instruction_set::scalar),
+        attend<rq::default_arch, rq::simulated_products>(m, q, k, v, widest)}) {
     CHECK(other.codes == got.codes);
     CHECK(oracle::same_bits(other.out, got.out));
   }

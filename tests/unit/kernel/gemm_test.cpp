@@ -149,6 +149,27 @@ TEST_CASE("gemm is exact on fills that would saturate") {
   }
 }
 
+TEST_CASE("few rows are exact with several panels side by side and with one") {
+  const fill kinds[] = {fill::random, fill::lowest, fill::highest, fill::pairs};
+  for (rq::index m = 1; m <= 8; ++m) {
+    for (const int w_bits : {4, 7, 8}) {
+      for (const fill fx : kinds) {
+        for (const fill fw : kinds)
+          agrees(make(m, 211, 59, 8, w_bits, fx, fw, static_cast<unsigned>(m)), rq::packing_goal::memory);
+      }
+    }
+  }
+  // more weights than the second-level cache is taken to hold: one stream
+  for (const rq::index m : {1, 2, 3}) {
+    for (const int w_bits : {4, 8}) {
+      const rq::index n = w_bits == 4 ? 277 : 139;
+      const rq::panel_layout l =
+          agrees(make(m, n, 4099, 8, w_bits, fill::highest, fill::random, 3), rq::packing_goal::memory);
+      CHECK(l.bytes() > rq::index{1} << 19);
+    }
+  }
+}
+
 TEST_CASE("a count over the weights proves more than their bits do") {
   using enum rq::panel_storage;
   STATIC_REQUIRE(rq::products_in_range(255, -128, 127, bytes) == 1);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
+#include <repquant/kernel/cpu.hpp>
 #include <repquant/kernel/pack_panels.hpp>
+#include <repquant/kernel/panel_codes.hpp>
 
 #include "catch.hpp"
 #include "unit/kernel/guarded.hpp"
@@ -63,4 +65,39 @@ TEST_CASE("pack_panels stores every code less the shift, and zeros beyond the ma
     }
   }
   CHECK(wrong == 0);
+}
+
+TEST_CASE("codes written piece by piece into panels are those that pack_panels stores, and are read back") {
+  std::mt19937 engine(9);
+  for (rq::instruction_set set : rq::all_instruction_sets) {
+    for (rq::panel_storage storage : {rq::panel_storage::bytes, rq::panel_storage::pairs}) {
+      for (const auto& [n, k] : {std::pair<rq::index, rq::index>{1, 1}, {37, 7}, {64, 13}, {5, 100}}) {
+        CAPTURE(rq::name_of(set), n, k);
+        const rq::panel_layout l{set, storage, 1, 128, k, n};
+        std::vector<std::uint8_t> codes(static_cast<std::size_t>(n * k));
+        for (std::uint8_t& c : codes) c = static_cast<std::uint8_t>(engine());
+        const rq::code_matrix w{codes.data(), k, 1};
+        std::vector<std::byte> want(static_cast<std::size_t>(l.bytes()));
+        rq::pack_panels(l, w, want.data());
+        // what is beyond the matrix stays as it was: there pack_panels stores zeros
+        const guarded::memory<std::byte> got(want.size(), guarded::edge::back);
+        std::fill(got.span().begin(), got.span().end(), std::byte{0});
+        const rq::index middle = n / 2;
+        for (const auto& [first, last] : {std::pair<rq::index, rq::index>{middle, n}, {0, middle}}) {
+          for (rq::index place = 0; place < k; ++place) {
+            rq::write_codes(l, {first, last, place, place + 1}, {codes.data() + first * k + place, k, 1},
+                            got.data());
+          }
+        }
+        CHECK(std::equal(want.begin(), want.end(), got.span().begin()));
+        std::vector<std::uint8_t> back(codes.size(), 1);
+        rq::read_codes(l, {0, n, 0, k}, got.data(), back.data(), k, 1);
+        CHECK(back == codes);
+        std::vector<std::uint8_t> part(static_cast<std::size_t>(n - middle), 1);
+        rq::read_codes(l, {middle, n, k - 1, k}, got.data(), part.data(), 1, 77);
+        for (rq::index j = middle; j < n; ++j)
+          CHECK(part[static_cast<std::size_t>(j - middle)] == w.at(j, k - 1));
+      }
+    }
+  }
 }

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+/// Tokens of a sequence one by one and in chunks of 64, with all that came before them in the cache: three
+/// layers of attention with four heads of 64 columns, two of keys, 8 bits, beside the scalar definition.
+/// Items are tokens.
+#include <repquant/infer/decoder.hpp>
+
+#include <benchmark/benchmark.h>
+
+#include "../tests/unit/infer/written_model.hpp"
+
+namespace {
+
+namespace rq = repquant;
+
+constexpr std::int32_t cols = 256;
+constexpr std::int32_t kv_cols = 128;
+
+std::vector<std::byte> attention_layers(int layers, std::int32_t most) {
+  written::builder b(3);
+  std::int32_t x = 0;
+  for (int i = 0; i < layers; ++i) {
+    const std::int32_t n = b.encode(b.norm(x, cols, true), cols);
+    const std::int32_t q = b.encode(b.rotate(b.linear(n, cols, cols), cols, 4, most), cols);
+    const std::int32_t k = b.encode(b.rotate(b.linear(n, cols, kv_cols), kv_cols, 2, most), kv_cols, 8, true);
+    const std::int32_t v = b.encode(b.linear(n, cols, kv_cols), kv_cols);
+    const std::int32_t mixed = b.encode(b.attention(q, k, v, 4, 2, 64, true), cols);
+    x = b.add_instruction(rq::opcode::add, cols, x, b.linear(mixed, cols, cols));
+  }
+  return b.finish(cols, x, cols);
+}
+
+template<class Arch>
+void decode(benchmark::State& state) {
+  const rq::index tokens = state.range(0);
+  const rq::index chunk = state.range(1);
+  const std::vector<std::byte> saved = attention_layers(3, static_cast<std::int32_t>(tokens));
+  std::vector<std::uint64_t> words((saved.size() + 7) / 8);
+  std::memcpy(words.data(), saved.data(), saved.size());
+  rq::model_view model;
+  if (rq::model_view::open(std::as_bytes(std::span(words)).first(saved.size()), model))
+    return state.SkipWithError("the model does not open");
+  std::vector<std::uint64_t> storage(rq::decoder::storage_bytes<Arch>(model) / 8 + 1);
+  rq::decoder decoder;
+  if (decoder.prepare<Arch>(model, std::as_writable_bytes(std::span(storage))))
+    return state.SkipWithError("the model is refused");
+  std::vector<std::byte> memory(decoder.cache_bytes(tokens));
+  std::vector<std::byte> workspace(decoder.workspace_bytes(tokens, chunk));
+  std::vector<float> x(static_cast<std::size_t>(tokens * cols));
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>((i * 7919) % 4001) / 1000 - 2;
+  std::vector<float> y(static_cast<std::size_t>(chunk * cols));
+  for (auto _ : state) {
+    rq::token_cache cache{memory, tokens};
+    while (cache.tokens < tokens)
+      decoder.run<Arch>(x.data() + cache.tokens * cols, chunk, y, cache, workspace);
+    benchmark::DoNotOptimize(y.data());
+  }
+  state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations()) * tokens);
+}
+
+void sizes(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"tokens", "chunk"})
+      ->Args({128, 1})
+      ->Args({1024, 1})
+      ->Args({1024, 64})
+      ->Unit(benchmark::kMillisecond);
+}
+BENCHMARK(decode<rq::default_arch>)->Name("decode")->Apply(sizes);
+BENCHMARK(decode<rq::scalar_arch>)->Name("decode/scalar")->Apply(sizes);
+
+}  // namespace
