@@ -2,6 +2,8 @@
 /// The float steps of attention on codes: scores from exact sums, softmax, probability codes, and values from
 /// exact sums. They take the sums from whoever made them, so that the integer engine and a simulation in
 /// double share every rounding.
+///
+/// Length: the steps of one row in their order.
 #pragma once
 
 #include <repquant/codec/log2.hpp>

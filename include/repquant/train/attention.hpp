@@ -2,6 +2,8 @@
 /// Multi-head attention on a tape: scores, softmax, the codes of probabilities, values. One operation,
 /// because what stands between [heads tokens x keys] is larger than all else on a tape: only the softmax is
 /// kept, and the rest is made again, some rows at a time, in the backward pass.
+///
+/// Length: one operation, forward and backward.
 #pragma once
 
 #include <repquant/infer/probability.hpp>
