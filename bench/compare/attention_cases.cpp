@@ -17,7 +17,9 @@ void add_rows(const session& s, const std::string& name, const std::string& shap
     s.rows.add(name, shape, all[i].name, what, times[0], times[i], {}, all[i].note);
 }
 
-rq::failure softmax_case(const session& s, heads_data& d, const team& exec) {
+rq::failure softmax_case(const session& s, heads_data& d, bool relative, const team& exec) {
+  const std::string title = relative ? "softmax_to_codes" : "softmax_to_codes_absolute";
+  if (!s.options.wants(title)) return {};
   const sizes& n = d.size;
   const index stride = rq::padded_scores(n.tokens);
   const buffer<std::int32_t> sums = sums_of(d, stride);
@@ -25,13 +27,13 @@ rq::failure softmax_case(const session& s, heads_data& d, const team& exec) {
                         static_cast<std::size_t>(std::max(rq::detail::attention_block * stride,
                                                           rq::probability_scratch(n.tokens))));
   buffer<std::uint8_t> codes(sums.size());
-  const rq::probability_code code = four_bits(rq::probability_kind::as_log_sqrt2);
+  const rq::probability_code code = four_bits(rq::probability_kind::as_log_sqrt2, relative);
   code.visit([&](const auto& codec, const auto& p) {
     std::vector<contender> all = {
-        {"ours", [&] { softmax_to_codes(n, codec, p, sums, scratch, codes, exec); }}};
+        {"ours", [&] { softmax_to_codes(n, codec, p, relative, sums, scratch, codes, exec); }}};
     if constexpr (has_onednn) all.push_back(onednn_softmax(d.peer()));
     if constexpr (has_xnnpack) all.push_back(xnnpack_softmax(d.peer(), s.options.threads));
-    add_rows(s, "softmax_to_codes", n.text(n.tokens), all, {});
+    add_rows(s, title, n.text(n.tokens), all, {});
   });
   return {};
 }
@@ -39,18 +41,18 @@ rq::failure softmax_case(const session& s, heads_data& d, const team& exec) {
 /// Real softmax rows, and rows whose multipliers are all the largest one, which no softmax makes and no count
 /// over a row helps with.
 rq::failure values_case(const session& s, heads_data& d, rq::probability_kind kind, const std::string& name,
-                        const team& exec) {
+                        bool relative, const team& exec) {
   const sizes& n = d.size;
   const index stride = rq::padded_scores(n.tokens);
-  const rq::probability_code code = four_bits(kind);
+  const rq::probability_code code = four_bits(kind, relative);
   buffer<std::uint8_t> codes(static_cast<std::size_t>(n.heads * n.tokens * stride));
   return code.visit([&]<class C>(const C& codec, const auto& p) -> rq::failure {
     if constexpr (std::same_as<C, rq::uniform>) {
       return {};
     } else {
       for (const bool adversarial : {false, true}) {
-        const std::string title = adversarial ? name + "_adversarial" : name;
-        if (!s.options.wants(title)) continue;
+        const std::string title = adversarial ? name + "_adversarial" : relative ? name + "_relative" : name;
+        if (!s.options.wants(title) || (adversarial && relative)) continue;
         if (adversarial) {
           // half of them in the other sum (log_sqrt2) or band (log2)
           bit_source bits;
@@ -58,7 +60,7 @@ rq::failure values_case(const session& s, heads_data& d, rq::probability_kind ki
           for (std::uint8_t& q : codes) q = bits() % 2 == 0 ? std::uint8_t{0} : other;
         } else {
           buffer<float> scratch(d.probabilities.size() + static_cast<std::size_t>(8 * stride * n.heads));
-          softmax_to_codes(n, codec, p, sums_of(d, stride), scratch, codes, exec);
+          softmax_to_codes(n, codec, p, relative, sums_of(d, stride), scratch, codes, exec);
         }
         own_values ours(d, codec, code, codes, exec);
         ours.run();
@@ -77,7 +79,9 @@ rq::failure values_case(const session& s, heads_data& d, rq::probability_kind ki
   });
 }
 
-rq::failure attention_case(const session& s, heads_data& d, const team& exec) {
+rq::failure attention_case(const session& s, heads_data& d, bool relative, const team& exec) {
+  const std::string title = relative ? "attention" : "attention_absolute";
+  if (!s.options.wants(title)) return {};
   const sizes& n = d.size;
   rq::attention_head head;
   head.queries = head.keys = n.tokens;
@@ -86,7 +90,7 @@ rq::failure attention_case(const session& s, heads_data& d, const team& exec) {
   head.k_zero = 128;
   head.score_multiplier = d.scale[0] * d.scale[0] / std::sqrt(static_cast<float>(n.width));
   head.value_scale = d.scale;
-  head.probability = four_bits(rq::probability_kind::as_log_sqrt2);
+  head.probability = four_bits(rq::probability_kind::as_log_sqrt2, relative);
   if (rq::failure f = rq::check(head, "attention")) return f;
   const std::size_t room = rq::attention_scratch_size(n.tokens, n.tokens, n.width);
   buffer<std::byte> scratch(room * static_cast<std::size_t>(n.heads));
@@ -102,7 +106,7 @@ rq::failure attention_case(const session& s, heads_data& d, const team& exec) {
          });
        }}};
   if constexpr (has_onednn) all.push_back(onednn_attention(d.peer()));
-  add_rows(s, "attention", n.text(n.width), all, {});
+  add_rows(s, title, n.text(n.width), all, {});
   return {};
 }
 
@@ -115,12 +119,16 @@ rq::failure attention_cases(const session& s) {
   heads_data d(n, std::move(*real));
   const team exec(s.options.threads);
   using enum rq::probability_kind;
-  if (rq::failure f = values_case(s, d, as_log2, "pv_log2", exec)) return f;
-  if (rq::failure f = values_case(s, d, as_log_sqrt2, "pv_log_sqrt2", exec)) return f;
-  if (s.options.wants("softmax_to_codes")) {
-    if (rq::failure f = softmax_case(s, d, exec)) return f;
+  for (const bool relative : {false, true}) {
+    if (rq::failure f = values_case(s, d, as_log2, "pv_log2", relative, exec)) return f;
+    if (rq::failure f = values_case(s, d, as_log_sqrt2, "pv_log_sqrt2", relative, exec)) return f;
   }
-  if (s.options.wants("attention")) return attention_case(s, d, exec);  // its peer overwrites the scores
+  for (const bool relative : {true, false}) {
+    if (rq::failure f = softmax_case(s, d, relative, exec)) return f;
+  }
+  for (const bool relative : {true, false}) {  // their peer overwrites the scores
+    if (rq::failure f = attention_case(s, d, relative, exec)) return f;
+  }
   return {};
 }
 

@@ -29,13 +29,30 @@ repquant::failure encode_cases(const session& s);
 repquant::failure vit_cases(const session& s);
 
 /// The names of all cases.
-inline const std::vector<std::string> all_cases = {
-    "gemm_u8s7",     "gemm_u8s8",           "gemm_u8s8_laplace",
-    "gemm_u8s6",     "gemm_u4s4",           "gemm_u8s4",
-    "gemm_s8s4_g32", "gemm_two_threads",    "gemv_s8_cold",
-    "gemv_s4_cold",  "gemv_small",          "pv_log2",
-    "pv_log_sqrt2",  "pv_log2_adversarial", "pv_log_sqrt2_adversarial",
-    "attention",     "softmax_to_codes",    "vit_w8a8",
-    "vit_w4a4",      "encode_u8",           "decode_u8"};
+inline const std::vector<std::string> all_cases = {"gemm_u8s7",
+                                                   "gemm_u8s8",
+                                                   "gemm_u8s8_laplace",
+                                                   "gemm_u8s6",
+                                                   "gemm_u4s4",
+                                                   "gemm_u8s4",
+                                                   "gemm_s8s4_g32",
+                                                   "gemm_two_threads",
+                                                   "gemv_s8_cold",
+                                                   "gemv_s4_cold",
+                                                   "gemv_small",
+                                                   "pv_log2",
+                                                   "pv_log_sqrt2",
+                                                   "pv_log2_adversarial",
+                                                   "pv_log_sqrt2_adversarial",
+                                                   "pv_log2_relative",
+                                                   "pv_log_sqrt2_relative",
+                                                   "softmax_to_codes",
+                                                   "softmax_to_codes_absolute",
+                                                   "attention",
+                                                   "attention_absolute",
+                                                   "vit_w8a8",
+                                                   "vit_w4a4",
+                                                   "encode_u8",
+                                                   "decode_u8"};
 
 }  // namespace compare

@@ -58,9 +58,11 @@ struct heads_data {
   }
 };
 
-inline repquant::probability_code four_bits(repquant::probability_kind kind) {
+/// `relative`: codes of p over the largest p of its query, as recipes choose them; else of p itself.
+inline repquant::probability_code four_bits(repquant::probability_kind kind, bool relative) {
   repquant::probability_code code;
   code.kind = kind;
+  code.relative = relative;
   code.bits = 4;
   code.depth = kind == repquant::probability_kind::as_log2 ? 14 : 7;
   return code;
@@ -82,7 +84,7 @@ inline buffer<std::int32_t> sums_of(const heads_data& d, index stride) {
 
 /// Score sums of all heads to codes, eight queries at a time as attend does it.
 template<class C>
-void softmax_to_codes(const sizes& n, const C& codec, const typename C::params& p,
+void softmax_to_codes(const sizes& n, const C& codec, const typename C::params& p, bool relative,
                       const buffer<std::int32_t>& sums, buffer<float>& scratch, buffer<std::uint8_t>& codes,
                       const team& exec) {
   constexpr index block = repquant::detail::attention_block;
@@ -94,7 +96,7 @@ void softmax_to_codes(const sizes& n, const C& codec, const typename C::params& 
       repquant::probability_codes(
           codec, p, sums.data() + at, std::min(block, n.tokens - i), n.tokens,
           [&n](index) { return n.tokens; }, score_multiplier, masked, scratch.data() + h * block * stride,
-          codes.data() + at);
+          codes.data() + at, relative);
     }
   });
 }
