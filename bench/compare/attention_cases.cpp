@@ -18,7 +18,7 @@ void add_rows(const session& s, const std::string& name, const std::string& shap
 }
 
 rq::failure softmax_case(const session& s, heads_data& d, bool relative, const team& exec) {
-  const std::string title = relative ? "softmax_to_codes" : "softmax_to_codes_absolute";
+  const std::string title = relative ? "softmax_to_codes_relative" : "softmax_to_codes";
   if (!s.options.wants(title)) return {};
   const sizes& n = d.size;
   const index stride = rq::padded_scores(n.tokens);
@@ -80,7 +80,7 @@ rq::failure values_case(const session& s, heads_data& d, rq::probability_kind ki
 }
 
 rq::failure attention_case(const session& s, heads_data& d, bool relative, const team& exec) {
-  const std::string title = relative ? "attention" : "attention_absolute";
+  const std::string title = relative ? "attention_relative" : "attention";
   if (!s.options.wants(title)) return {};
   const sizes& n = d.size;
   rq::attention_head head;
@@ -123,10 +123,10 @@ rq::failure attention_cases(const session& s) {
     if (rq::failure f = values_case(s, d, as_log2, "pv_log2", relative, exec)) return f;
     if (rq::failure f = values_case(s, d, as_log_sqrt2, "pv_log_sqrt2", relative, exec)) return f;
   }
-  for (const bool relative : {true, false}) {
+  for (const bool relative : {false, true}) {
     if (rq::failure f = softmax_case(s, d, relative, exec)) return f;
   }
-  for (const bool relative : {true, false}) {  // their peer overwrites the scores
+  for (const bool relative : {false, true}) {  // their peer overwrites the scores
     if (rq::failure f = attention_case(s, d, relative, exec)) return f;
   }
   return {};
