@@ -92,7 +92,9 @@ accuracy_recipe integer_recipe(const std::string& name, const Recipe& recipe, bo
 }
 
 /// How many calibration samples are learnt from, the first ones; the others judge.
-inline index learnt_from(const model_case& m) { return static_cast<index>(m.calibration.size()) * 3 / 4; }
+inline index learnt_from(const model_case& m) {
+  return std::max<index>(1, static_cast<index>(m.calibration.size()) * 3 / 4);
+}
 
 /// How refinement trains a model: on its first calibration samples and on variations of them; on the samples
 /// alone where the model has no variations.

@@ -41,6 +41,7 @@
 #include <repquant/infer/requantize.hpp>
 #include <repquant/infer/rotate.hpp>
 #include <repquant/infer/run_plan.hpp>
+#include <repquant/infer/share_codes.hpp>
 #include <repquant/infer/simulated_products.hpp>
 #include <repquant/infer/softmax.hpp>
 #include <repquant/kernel/cpu.hpp>

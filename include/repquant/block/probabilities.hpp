@@ -131,7 +131,7 @@ result<instruction> choose_probabilities(const instruction& scores, std::span<co
     probability_code code{.kind = kind, .bits = bits, .depth = depth, .relative = allowed.relative};
     code.scale = code.relative_scale();
     failure f;
-    if (!code.relative)
+    if (!code.relative) {
       code.visit([&](const auto& codec, const auto&) {
         const result<range> r = seen.choose(codec);
         if (!r) {
@@ -142,6 +142,7 @@ result<instruction> choose_probabilities(const instruction& scores, std::span<co
         code.scale = params.scale;
         if constexpr (requires { params.zero_point; }) code.zero_point = params.zero_point;
       });
+    }
     candidates.push_back(code);
     return f;
   };

@@ -41,7 +41,7 @@ class refine_judge {
         trainer_(trainer),
         exec_(exec),
         best_(integer_loss(m, phases, trainer.judging(), exec)),
-        trained_(integer_loss(m, phases, trainer.training(), exec)),
+        trained_(trainer.few_judge() ? integer_loss(m, phases, trainer.training(), exec) : 0),
         bytes_(m.bytes().begin(), m.bytes().end()),
         kept_(p.all) {}
 

@@ -67,6 +67,16 @@ std::vector<double> scales_of(const rq::quantized_model& m, const std::string& p
   return {};
 }
 
+/// The program with one set of codes for all calls of a layer, and with one for each.
+std::pair<rq::result<rq::quantized_model>, rq::result<rq::quantized_model>> one_set_and_many(
+    const rq::program& p, const samples& x) {
+  rq::repquant_recipe recipe = rq::with_bits(rq::repquant_recipe{}, 4, 4);
+  recipe.input_bits = 4;
+  auto together = networks::quantize(p, x, recipe);
+  recipe.share_weights = false;
+  return {std::move(together), networks::quantize(p, x, recipe)};
+}
+
 }  // namespace
 
 TEST_CASE("layers with equal numbers are one group", "[block]") {
@@ -140,11 +150,7 @@ TEST_CASE("what calls agree on is the mean of what each has seen", "[block]") {
 TEST_CASE("a block that is called several times keeps one set of codes", "[block][quantize]") {
   const rq::program p = shared_program();
   const samples x = networks::random_samples(12, 9, 16, 3);
-  rq::repquant_recipe recipe = rq::with_bits(rq::repquant_recipe{}, 4, 4);
-  recipe.input_bits = 4;
-  const auto together = networks::quantize(p, x, recipe);
-  recipe.share_weights = false;
-  const auto apart = networks::quantize(p, x, recipe);
+  const auto [together, apart] = one_set_and_many(p, x);
   REQUIRE((together && apart));
 
   CHECK(sets_of_codes(*together) == std::vector<std::size_t>(layers, 1));
@@ -180,11 +186,7 @@ TEST_CASE("what one set of codes costs", "[block][quantize]") {
   double cost = 0;  // in dB, the mean over some sets of samples: how rounding falls moves one by a dB
   for (const unsigned seed : {3U, 4U, 5U, 6U}) {
     const samples x = networks::random_samples(12, 9, 16, seed);
-    rq::repquant_recipe recipe = rq::with_bits(rq::repquant_recipe{}, 4, 4);
-    recipe.input_bits = 4;
-    const auto together = networks::quantize(p, x, recipe);
-    recipe.share_weights = false;
-    const auto apart = networks::quantize(p, x, recipe);
+    const auto [together, apart] = one_set_and_many(p, x);
     REQUIRE((together && apart));
     cost += (networks::fidelity(p, *apart, x) - networks::fidelity(p, *together, x)) / 4;
   }

@@ -366,6 +366,16 @@ TEST_CASE("check names what cannot run") {
   h.code_bits = 8;
   h.probability.depth = 31;
   CHECK(rq::check(h, "head").code == rq::errc::bad_option);
+  h.probability = {.kind = rq::probability_kind::as_log2, .bits = 4, .relative = true};
+  CHECK_FALSE(rq::check(h, "head"));
+  h.probability.scale = 0.5F;
+  CHECK(rq::check(h, "head").code == rq::errc::bad_option);
+  h.probability = {.bits = 4, .zero = rq::zero_rule::none, .relative = true};
+  CHECK(rq::check(h, "head").code == rq::errc::bad_option);
+  h.probability = {.kind = rq::probability_kind::as_uniform, .bits = 4, .scale = 1.0F / 15, .relative = true};
+  CHECK_FALSE(rq::check(h, "head"));
+  h.probability.zero_point = 1;
+  CHECK(rq::check(h, "head").code == rq::errc::bad_option);
   h.probability = {.kind = rq::probability_kind::as_log2, .bits = 8};
   for (float bad : {-1e-4F, std::nanf(""), std::numeric_limits<float>::infinity()}) {
     h.score_multiplier = bad;

@@ -353,6 +353,7 @@ TEST_CASE("instructions that do not fit together are refused with their number",
   refused(with(rotate, [](auto& s) { s.inner = 1; }), mismatch, "rows of instruction", rotate);
   refused(with(rotate, [](auto& s) { s.inner = 1 << 20; }), bad, "constants of instruction", rotate);
   refused(with(attention, [](auto& s) { s.probability_bits = 1; }), bad, "probability", attention);
+  refused(with(attention, [](auto& s) { s.probability_relative = 2; }), bad, "probability", attention);
   refused(with(attention, [](auto& s) { s.zero_b = -(1 << 22) - 1; }), bad, "zero point", attention);
   // the four ranges of an attention: on a multiple of 8, inside the constants, numbers that can be run with
   const std::uint64_t end = view.constants().size();

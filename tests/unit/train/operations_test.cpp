@@ -2,6 +2,7 @@
 #include <repquant/train/activations.hpp>
 #include <repquant/train/attention.hpp>
 #include <repquant/train/elementwise.hpp>
+#include <repquant/train/losses.hpp>
 #include <repquant/train/norms.hpp>
 #include <repquant/train/products.hpp>
 #include <repquant/train/rows.hpp>
@@ -107,6 +108,38 @@ TEST_CASE("tape: attention is that of the definition, in blocks of rows or not",
       }
     }
   }
+}
+
+TEST_CASE("tape: relative codes of an attention add up to one", "[train]") {
+  const rq::index tokens = 40;
+  const rq::matrix<> q = noise(tokens, 3, 1) * 3;
+  const rq::matrix<> k = noise(tokens, 3, 2) * 3;
+  const rq::matrix<> v = noise(tokens, 4, 3);
+  const rq::matrix<> one = rq::matrix<>::Ones(1, 1);
+  const d::fake_probabilities codes{
+      .coded = true,
+      .code = {.kind = rq::probability_kind::as_log_sqrt2, .bits = 4, .depth = 7, .relative = true}};
+  rq::tape t;
+  const rq::node scale = t.variable(one);
+  const rq::node y = d::attention(t, t.variable(q), t.constant(k), t.constant(v), t.constant(one), scale,
+                                  {.causal = true}, codes);
+  int compared = 0;
+  for (rq::index i = 0; i < tokens; ++i) {
+    const Eigen::RowVectorXd x = q.row(i).cast<double>() * k.topRows(i + 1).cast<double>().transpose();
+    const Eigen::ArrayXd far = 2 * (x.maxCoeff() - x.array()).transpose() / std::log(2.0);
+    const Eigen::ArrayXd from_tie = (far - far.floor() - 0.5).abs();
+    if (from_tie.minCoeff() < 1e-3) continue;  // float and double may round to both sides
+    Eigen::ArrayXd weight = (-far.round() / 2).unaryExpr([](double e) { return std::exp2(e); });
+    weight = (far.round() > 14).select(0.0, weight);
+    for (rq::index c = 0; c < 4; ++c) {
+      const double want = (weight * v.col(c).head(i + 1).cast<double>().array()).sum() / weight.sum();
+      CHECK(static_cast<double>(t.value(y)(i, c)) == Approx(want).margin(1e-5));
+    }
+    ++compared;
+  }
+  CHECK(compared > tokens / 2);
+  t.backward(d::sum(t, y));
+  CHECK(t.gradient(scale)(0, 0) == 0);  // fixed: what it changes is divided out
 }
 
 TEST_CASE("tape: rows are picked, averaged, put in front and added", "[train]") {

@@ -131,6 +131,7 @@ TEST_CASE("integer softmax: what it refuses") {
   io::softmax_plan p;
   CHECK(io::prepare({.bits = 9}, 0.1F, p).code == rq::errc::bad_bits);
   CHECK(io::prepare({.depth = 31}, 0.1F, p).code == rq::errc::bad_option);
+  CHECK(io::prepare({.relative = true}, 0.1F, p).code == rq::errc::bad_option);
   for (float unit : {0.0F, -1.0F, 9.0F, 0x1p-25F, NAN, INFINITY}) {
     CHECK(io::prepare({}, unit, p).code == rq::errc::bad_option);
   }
