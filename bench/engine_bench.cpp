@@ -128,9 +128,10 @@ void all(const network& n, const std::string& arch) {
     }
   }
   const std::pair<rq::opcode, const char*> kinds[] = {
-      {rq::opcode::encode, "encode"}, {rq::opcode::linear, "linear"},
-      {rq::opcode::norm, "norm"},     {rq::opcode::attention, "attention"},
-      {rq::opcode::add, "add"},       {rq::opcode::activate, "activate"}};
+      {rq::opcode::encode, "encode"},     {rq::opcode::linear, "linear"},
+      {rq::opcode::norm, "norm"},         {rq::opcode::attention, "attention"},
+      {rq::opcode::add, "add"},           {rq::opcode::activate, "activate"},
+      {rq::opcode::hadamard, "hadamard"}, {rq::opcode::mix_heads, "mix_heads"}};
   for (const auto& [kind, name] : kinds) {
     add(std::string("step/") + name + arch,
         [&n, kind = kind](benchmark::State& s) { steps<Arch>(s, n, kind); });

@@ -76,6 +76,8 @@ inline std::vector<ingredient> ingredients() {
       {"select_early", [](recipe& r) { r.select_early = false; }},
       {"selected_weight", [](recipe& r) { r.selected_weight = 0; }},
       {"balance_heads", [](recipe& r) { r.balance_heads = false; }},
+      {"mix_heads", [](recipe& r) { r.mix_heads = false; }},
+      {"spread_inputs", [](recipe& r) { r.spread_below = 0; }},
       {"channel_wise_norm", [](recipe& r) { r.channel_wise_norm = false; }},
       {"channel_wise_inputs", [](recipe& r) { r.channel_wise_inputs = false; }},
       {"channel_wise_attention", [](recipe& r) { r.channel_wise_attention = false; }},

@@ -59,7 +59,8 @@ inline std::vector<model_sample> variations(const model_case& m, std::span<const
 }
 
 /// What this library's recipes calibrate on: the first `count` calibration samples, then variations of these,
-/// until there are `most` samples or a float run of all takes 3e10 multiply-adds.
+/// until there are `most` samples or a float run of all takes 3e10 multiply-adds. Variations of even samples
+/// stand in even places: what the recipe tries on one half of the places, the other half has not seen.
 inline std::vector<repquant::matrix<>> varied_inputs(const model_case& m, std::size_t count, index most) {
   std::vector<repquant::matrix<>> all = calibration_inputs(m, count);
   double rows = 0;
@@ -67,8 +68,13 @@ inline std::vector<repquant::matrix<>> varied_inputs(const model_case& m, std::s
   const double of_a_row = multiply_adds(m.network, 1);
   const double affordable = 3e10 / of_a_row * static_cast<double>(all.size()) / rows;
   const index wanted = std::min(most, static_cast<index>(affordable)) - static_cast<index>(all.size());
-  for (model_sample& s : variations(m, numbers_of(0, static_cast<index>(all.size())), wanted, 1))
-    all.push_back(std::move(s.input));
+  std::array<std::vector<index>, 2> halves;
+  for (std::size_t i = 0; i < count; ++i) halves[i % 2].push_back(static_cast<index>(i));
+  for (index k = 0; m.vary && k < wanted; ++k) {
+    auto random = repquant::splitmix64::of(1, static_cast<std::uint64_t>(k));
+    const std::vector<index>& half = halves[all.size() % 2];
+    all.push_back(m.vary(half.empty() ? halves[0] : half, random).input);
+  }
   return all;
 }
 

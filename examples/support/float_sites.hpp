@@ -53,7 +53,7 @@ inline std::string site_class(const repquant::model_view& m, std::size_t i) {
     if (s.kind == opcode::norm) return "norm_output";
     if (s.kind == opcode::attention) return "attention_output";
     if (s.kind == opcode::activate || s.kind == opcode::multiply) return "mlp_hidden";
-    if (s.kind != opcode::select_row) break;
+    if (s.kind != opcode::select_row && s.kind != opcode::hadamard) break;
     from = s.a;
   }
   return "other";

@@ -36,6 +36,7 @@
 #include <repquant/block/score_ranges.hpp>
 #include <repquant/block/select_early.hpp>
 #include <repquant/block/shared_weights.hpp>
+#include <repquant/block/spread_inputs.hpp>
 #include <repquant/block/trace.hpp>
 #include <repquant/block/transformer.hpp>
 #include <repquant/block/weight_only_stream.hpp>

@@ -45,5 +45,6 @@
 #include <repquant/reparam/fold_layer_norm.hpp>
 #include <repquant/reparam/fused_norm.hpp>
 #include <repquant/reparam/log_sqrt2_to_log2.hpp>
+#include <repquant/reparam/spread_channels.hpp>
 #include <repquant/reparam/widened.hpp>
 #include <repquant/run.hpp>

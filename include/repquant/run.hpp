@@ -51,7 +51,9 @@
 #include <repquant/kernel/exact_range.hpp>
 #include <repquant/kernel/fixed_point.hpp>
 #include <repquant/kernel/gemm.hpp>
+#include <repquant/kernel/hadamard.hpp>
 #include <repquant/kernel/log_product.hpp>
+#include <repquant/kernel/mix_heads.hpp>
 #include <repquant/kernel/pack.hpp>
 #include <repquant/kernel/packed_weights.hpp>
 #include <repquant/kernel/power_rows.hpp>

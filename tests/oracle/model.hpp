@@ -200,6 +200,9 @@ class model {
       case opcode::activate:
         y = activate(s, a);
         break;
+      case opcode::hadamard:
+        y = hadamard(s, a);
+        break;
       default:
         y = simple(s, a, b);
         break;
@@ -398,6 +401,46 @@ class model {
     return y;
   }
 
+  /// Sums over entries of 1 and -1, in one block or in two that overlap. A product rounds once, every sum as
+  /// often as it was halved.
+  [[nodiscard]] table hadamard(const repquant::instruction& s, const table& a) const {
+    std::ptrdiff_t block = 1;
+    double halvings = 0;
+    for (; 2 * block <= s.cols; block *= 2) ++halvings;
+    table y = numbers(a.rows, s.cols);
+    for (std::ptrdiff_t i = 0; i < a.rows; ++i) {
+      std::vector<double> value, error;
+      for (std::ptrdiff_t k = 0; k < s.cols; ++k) {
+        value.push_back(a.value[a.at(i, k)] * static_cast<double>(number<float>(s.data[0], k)));
+        error.push_back(std::fabs(value.back()) * u);
+      }
+      const std::ptrdiff_t last = s.cols - block;
+      for (std::ptrdiff_t first = 0; first <= last; first += std::max<std::ptrdiff_t>(last, 1)) {
+        const std::vector<double> before = value;
+        double all = 0;
+        for (std::ptrdiff_t c = first; c < first + block; ++c) {
+          all += error[static_cast<std::size_t>(c)] +
+                 halvings * u * std::fabs(before[static_cast<std::size_t>(c)]);
+        }
+        for (std::ptrdiff_t r = 0; r < block; ++r) {
+          double sum = 0;
+          for (std::ptrdiff_t c = 0; c < block; ++c) {
+            int ones = 0;
+            for (std::ptrdiff_t both = r & c; both != 0; both &= both - 1) ++ones;
+            sum += (ones % 2 == 0 ? 1 : -1) * before[static_cast<std::size_t>(first + c)];
+          }
+          value[static_cast<std::size_t>(first + r)] = sum;
+          error[static_cast<std::size_t>(first + r)] = all;
+        }
+      }
+      for (std::ptrdiff_t j = 0; j < s.cols; ++j) {
+        y.value[y.at(i, j)] = value[static_cast<std::size_t>(j)];
+        y.error[y.at(i, j)] = error[static_cast<std::size_t>(j)];
+      }
+    }
+    return y;
+  }
+
   /// One rounding for an addition or a product, none for a copy; a mean adds its rows one by one and divides.
   [[nodiscard]] table simple(const repquant::instruction& s, const table& a, const table* b) const {
     using repquant::opcode;
@@ -435,6 +478,15 @@ class model {
             size = std::fabs(straight) + std::fabs(crossed);
             break;
           }
+          case opcode::mix_heads:
+            for (std::ptrdiff_t k = 0; k < s.inner; ++k) {
+              const std::ptrdiff_t from = j / s.inner * s.inner + k;
+              const double term = a.value[a.at(i, from)] *
+                                  static_cast<double>(number<float>(s.data[0], from * s.inner + j % s.inner));
+              y.value[at] += term;
+              size += std::fabs(term) * static_cast<double>(s.inner + 1);
+            }
+            break;
           case opcode::select_row:
             y.value[at] = a.value[a.at(s.row < 0 ? a.rows + s.row : s.row, j)];
             roundings = 0;

@@ -74,43 +74,68 @@ inline void change_inputs(linear& l, index first, const matrix<double>& backward
       (l.weight.middleCols(first, d).template cast<double>() * backward).template cast<float>();
 }
 
+/// Puts a step in front of one reader of value v that multiplies its heads by matrices [heads d x d].
+inline void insert_mix(program& p, std::size_t reader, int step::*operand, const matrix<double>& matrices) {
+  step mix;
+  mix.kind = step_kind::mix_heads;
+  mix.a = p.steps[reader].*operand;
+  mix.out = static_cast<int>(p.value_cols.size());
+  mix.layer = static_cast<int>(p.constants.size());
+  p.value_cols.push_back(p.value_cols[static_cast<std::size_t>(mix.a)]);
+  p.constants.emplace_back(matrices.template cast<float>());
+  p.steps[reader].*operand = mix.out;
+  p.steps.insert(p.steps.begin() + static_cast<std::ptrdiff_t>(reader), mix);
+}
+
 }  // namespace detail
 
-/// The program with the query, key, value and output layers of each attention in balanced head bases. Left
-/// alone: queries and keys that something stands in front of (rotary positions), values and outputs that
-/// other steps read. Calls of shared layers get one basis, from all calls' samples together.
+/// The program with the query, key, value and output layers of each attention in balanced head bases. Queries
+/// and keys that something stands in front of (rotary positions) get a step that changes their basis where
+/// `mix` asks for it, and stay as they are where not; so do values and outputs that other steps read. Calls
+/// of shared layers get one basis, from all calls' samples together.
 ///
 /// Precision  the float function changes by float rounding of the layers' weights
 /// Cost       a float run of the samples; in d^2 for each layer and head
 template<Executor E>
-program balance_attention(program p, std::span<const matrix<>> samples, const E& exec) {
+program balance_attention(program p, std::span<const matrix<>> samples, const E& exec, bool mix = false) {
   struct site {
-    const step* attention = nullptr;
-    const step* query = nullptr;
-    const step* key = nullptr;
-    const step* value = nullptr;
-    const step* out = nullptr;
+    attention_options options;
+    std::size_t place = 0;  // of the attention among the steps
+    // linear layers, -1 where there is none that may change
+    int query = -1;
+    int key = -1;
+    int value = -1;
+    int out = -1;
     int group = -1;
   };
   const shared_weights shared(p);
   std::vector<site> sites;
-  for (const step& s : p.steps) {
+  for (std::size_t i = 0; i < p.steps.size(); ++i) {
+    const step& s = p.steps[i];
     if (s.kind != step_kind::attention) continue;
-    site x{&s};
-    x.query = detail::sole_maker_of_rows(p, s.a);
-    x.key = detail::sole_maker(p, s.b);
-    x.value = detail::sole_maker(p, s.c);
+    const step* query = detail::sole_maker_of_rows(p, s.a);
+    const step* key = detail::sole_maker(p, s.b);
+    const step* value = detail::sole_maker(p, s.c);
     const std::vector<int> readers = p.readers(s.out);
+    const step* out = nullptr;
     if (readers.size() == 1 && s.out != p.output) {
       const step& r = p.steps[static_cast<std::size_t>(readers.front())];
-      if (r.kind == step_kind::linear) x.out = &r;
+      if (r.kind == step_kind::linear) out = &r;
     }
-    if (x.query == nullptr || x.key == nullptr || x.query == x.key) x.query = x.key = nullptr;
-    if (x.value == nullptr || x.out == nullptr) x.value = x.out = nullptr;
+    site x{s.attention, i};
+    if (query != nullptr && key != nullptr && query != key) {
+      x.query = query->layer;
+      x.key = key->layer;
+    }
+    if (value != nullptr && out != nullptr) {
+      x.value = value->layer;
+      x.out = out->layer;
+    }
     // one basis for all calls of a shared layer; its number is that of any of its layers
-    const step* any = x.key != nullptr ? x.key : x.value;
-    if (any == nullptr) continue;
-    x.group = shared.group_of(*any) >= 0 ? shared.group_of(*any) : any->layer;
+    const step* any = x.key >= 0 ? key : x.value >= 0 ? value : nullptr;
+    x.group = any == nullptr               ? -1 - static_cast<int>(i)
+              : shared.group_of(*any) >= 0 ? shared.group_of(*any)
+                                           : any->layer;
     sites.push_back(x);
   }
 
@@ -126,8 +151,8 @@ program balance_attention(program p, std::span<const matrix<>> samples, const E&
     for (std::size_t n = 0; n < p.steps.size(); ++n) {
       x[static_cast<std::size_t>(p.steps[n].out)] = evaluate(p, p.steps[n], x);
       for (std::size_t k = 0; k < sites.size(); ++k) {
-        const step& s = *sites[k].attention;
-        if (&s != &p.steps[n]) continue;
+        if (sites[k].place != n) continue;
+        const step& s = p.steps[n];
         detail::add_moments(own[k].query, x[static_cast<std::size_t>(s.a)], s.attention.heads);
         detail::add_moments(own[k].key, x[static_cast<std::size_t>(s.b)], s.attention.kv_heads);
         detail::add_moments(own[k].value, x[static_cast<std::size_t>(s.c)], s.attention.kv_heads);
@@ -140,7 +165,7 @@ program balance_attention(program p, std::span<const matrix<>> samples, const E&
   };
   std::map<int, bases> sums;
   for (std::size_t k = 0; k < sites.size(); ++k) {
-    const attention_options& o = sites[k].attention->attention;
+    const attention_options& o = sites[k].options;
     const index share = o.heads / o.kv_heads;
     bases& b = sums[sites[k].group];
     moments total;
@@ -169,31 +194,40 @@ program balance_attention(program p, std::span<const matrix<>> samples, const E&
       b.value[at] += detail::about_mean(total.value, g) / total.value.tokens;
       for (index h = g * share; h < (g + 1) * share; ++h) {
         b.query[at] += total.query.products[static_cast<std::size_t>(h)] / total.query.tokens;
-        if (sites[k].out == nullptr) continue;
-        const linear& out = p.linears[static_cast<std::size_t>(sites[k].out->layer)];
+        if (sites[k].out < 0) continue;
+        const linear& out = p.linears[static_cast<std::size_t>(sites[k].out)];
         const matrix<double> w = out.weight.middleCols(h * d, d).template cast<double>();
         b.out[at] += w.transpose() * w;
       }
     }
   }
-  for (const site& x : sites) {
-    const attention_options& o = x.attention->attention;
+  // from the last to the first: steps that are put in move only what stands behind
+  for (auto at_site = sites.rbegin(); at_site != sites.rend(); ++at_site) {
+    const site& x = *at_site;
+    const attention_options& o = x.options;
     const index share = o.heads / o.kv_heads;
     const bases& b = sums.at(x.group);
-    const auto layer = [&p](const step* s) -> linear& {
-      return p.linears[static_cast<std::size_t>(s->layer)];
-    };
+    const index width = b.key.front().rows();
+    matrix<double> queries(o.heads * width, width);
+    matrix<double> keys(o.kv_heads * width, width);
+    const auto layer = [&p](int number) -> linear& { return p.linears[static_cast<std::size_t>(number)]; };
     for (index g = 0; g < o.kv_heads; ++g) {
       const auto at = static_cast<std::size_t>(g);
       const index d = b.key[at].rows();
       const head_basis scores = balance_heads(b.query[at], b.key[at]);
       const head_basis values = balance_heads(b.value[at], b.out[at]);
-      if (x.key != nullptr) detail::change_outputs(layer(x.key), g * d, scores.backward);
-      if (x.value != nullptr) detail::change_outputs(layer(x.value), g * d, values.forward);
+      keys.middleRows(g * d, d) = scores.backward;
+      if (x.key >= 0) detail::change_outputs(layer(x.key), g * d, scores.backward);
+      if (x.value >= 0) detail::change_outputs(layer(x.value), g * d, values.forward);
       for (index h = g * share; h < (g + 1) * share; ++h) {
-        if (x.query != nullptr) detail::change_outputs(layer(x.query), h * d, scores.forward);
-        if (x.out != nullptr) detail::change_inputs(layer(x.out), h * d, values.backward);
+        queries.middleRows(h * d, d) = scores.forward;
+        if (x.query >= 0) detail::change_outputs(layer(x.query), h * d, scores.forward);
+        if (x.out >= 0) detail::change_inputs(layer(x.out), h * d, values.backward);
       }
+    }
+    if (x.query < 0 && mix) {
+      detail::insert_mix(p, x.place, &step::b, keys);
+      detail::insert_mix(p, x.place + 1, &step::a, queries);
     }
   }
   return p;

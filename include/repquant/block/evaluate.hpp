@@ -6,6 +6,8 @@
 #include <repquant/block/program.hpp>
 #include <repquant/infer/rotate.hpp>
 #include <repquant/infer/softmax.hpp>
+#include <repquant/kernel/hadamard.hpp>
+#include <repquant/kernel/mix_heads.hpp>
 
 #include <algorithm>
 #include <utility>
@@ -115,6 +117,23 @@ inline matrix<> evaluate(const program& p, const step& s, const activations& x) 
       const matrix_view sines = p.constants[layer + 1];
       for (index t = 0; t < a.rows(); ++t)
         rotate_row({a.row(t).data(), n}, cosines.row(t), sines.row(t), {y.row(t).data(), n});
+      return y;
+    }
+    case step_kind::hadamard:
+    case step_kind::mix_heads: {
+      matrix<> y(a.rows(), a.cols());
+      const auto n = static_cast<std::size_t>(a.cols());
+      const matrix<>& m = p.constants[layer];
+      const std::span<const float> numbers(m.data(), static_cast<std::size_t>(m.size()));
+      for (index t = 0; t < a.rows(); ++t) {
+        const std::span<const float> from(a.row(t).data(), n);
+        const std::span<float> to(y.row(t).data(), n);
+        if (s.kind == step_kind::hadamard) {
+          hadamard_row(from, numbers, to);
+        } else {
+          mix_heads_row(from, numbers, static_cast<std::size_t>(m.cols()), to);
+        }
+      }
       return y;
     }
   }

@@ -41,6 +41,8 @@ enum class step_kind : std::uint8_t {
   select_row,   ///< out = one row of a
   mean_rows,    ///< out = the mean over the rows of a
   rotate,       ///< out = rotary positions on a, per head
+  hadamard,     ///< out = a's columns scaled and mixed (hadamard_row); what spread_inputs puts in
+  mix_heads,    ///< out = a's heads in other bases (mix_heads_row); what balance_attention puts in
 };
 
 /// One step of a program.
@@ -52,7 +54,8 @@ struct step {
   int b = -1;
   int c = -1;
   int layer = -1;  ///< linear: index in linears; norm: in norms; prepend_row, add_rows: in constants; rotate:
-                   ///< cosines in constants, and sines behind them
+                   ///< cosines in constants, and sines behind them; hadamard, mix_heads: factors or
+                   ///< matrices in constants
   activation function = activation::relu;
   attention_options attention;  ///< rotate: its heads
   index row = 0;                ///< select_row: which; negative counts from the last

@@ -13,6 +13,7 @@
 #include <repquant/block/quantize_attention.hpp>
 #include <repquant/block/quantize_linear.hpp>
 #include <repquant/block/quantize_norm.hpp>
+#include <repquant/block/spread_inputs.hpp>
 #include <repquant/parallel/inline_executor.hpp>
 
 #include <functional>
@@ -40,6 +41,7 @@ failure check_recipe(const Recipe& r) {
   if (r.probability_depth < 0 || r.probability_depth > 30) {
     return {errc::bad_option, "recipe: probability_depth", r.probability_depth, 30};
   }
+  if (!(r.spread_below >= 0)) return {errc::bad_option, "recipe: spread_below", -1, 0};
   if (r.clip_steps < 0) return {errc::bad_option, "recipe: clip_steps", r.clip_steps, 0};
   if (r.clip_sweeps < 0) return {errc::bad_option, "recipe: clip_sweeps", r.clip_sweeps, 0};
   const bool some = r.probability.uniform || r.probability.log2 || r.probability.log_sqrt2;
@@ -80,6 +82,14 @@ instruction float_instruction(quantization<Recipe, E>& q, const step& s) {
         const matrix<>& m = q.original.constants[table + k];
         x.data[k] = q.constants(m.data(), m.size());
       }
+      break;
+    }
+    case step_kind::hadamard:
+    case step_kind::mix_heads: {
+      const matrix<>& numbers = q.original.constants[static_cast<std::size_t>(s.layer)];
+      x.kind = s.kind == step_kind::hadamard ? opcode::hadamard : opcode::mix_heads;
+      if (s.kind == step_kind::mix_heads) x.inner = static_cast<std::int32_t>(numbers.cols());
+      x.data[0] = q.constants(numbers.data(), numbers.size());
       break;
     }
     case step_kind::select_row:
@@ -145,7 +155,15 @@ result<quantized_model> quantize_program(const program& p, std::span<const matri
   if (failure f = detail::check_recipe(recipe)) return f;
   if (failure f = detail::check_samples(p, samples)) return f;
   program prepared = recipe.select_early ? select_early(p) : p;
-  if (recipe.balance_heads) prepared = balance_attention(std::move(prepared), samples, exec);
+  if (recipe.balance_heads) {
+    prepared = balance_attention(std::move(prepared), samples, exec, recipe.mix_heads);
+  }
+  if (recipe.spread_below > 0) {
+    auto spread = spread_inputs(std::move(prepared), samples, recipe.activation, recipe.activation_range,
+                                recipe.spread_below, exec);
+    if (!spread) return spread.error();
+    prepared = std::move(*spread);
+  }
   shared_weights shared;
   if (recipe.share_weights) shared = shared_weights(prepared);
   const index passes = shared.any() ? 3 : 1;

@@ -57,7 +57,12 @@ struct naive_recipe {
   /// what linear layers read, by the error of their output; 0 and 0: the observer's ranges stay.
   int clip_steps = 0;
   int clip_sweeps = 0;
-  bool balance_heads = false;    ///< bases of the heads in which low-bit codes lose least (balance_heads)
+  bool balance_heads = false;  ///< bases of the heads in which low-bit codes lose least (balance_heads)
+  /// The same for queries and keys behind rotary positions, in the running model: d multiply-adds per value.
+  bool mix_heads = false;
+  /// Inputs of linear layers are scaled and mixed (spread_inputs) where that leaves less than this share of
+  /// the squared error of their output; 0: nowhere.
+  double spread_below = 0;
   bool select_early = false;     ///< works on the selected token alone where only that is read (select_early)
   bool correct_bias = false;     ///< moves the mean error of a layer's output into its bias
   double target_correction = 0;  ///< most of the least-squares change taken before rounding, 0 to 1
@@ -107,6 +112,8 @@ struct repquant_recipe : naive_recipe {
   bool channel_wise_attention = true;
   bool widen_ranges = true;
   bool balance_heads = true;
+  bool mix_heads = true;
+  double spread_below = 0.8;
   bool select_early = true;
   bool correct_bias = true;
   double target_correction = 1;

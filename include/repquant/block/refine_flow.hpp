@@ -61,6 +61,10 @@ constexpr opcode opcode_of(step_kind k) noexcept {
       return opcode::mean_rows;
     case step_kind::rotate:
       return opcode::rotate;
+    case step_kind::hadamard:
+      return opcode::hadamard;
+    case step_kind::mix_heads:
+      return opcode::mix_heads;
   }
   return opcode::add;
 }
@@ -78,18 +82,26 @@ inline std::string numbered_scope(const std::string& path) {
   return {};
 }
 
-/// Where each instruction stands among the steps: its own, or for an encode that of its first reader.
+/// True where quantization put in an instruction that is no step of the program that is refined.
+constexpr bool added_by_quantization(opcode k) noexcept {
+  return k == opcode::encode || k == opcode::hadamard || k == opcode::mix_heads;
+}
+
+/// Where each instruction stands among the steps: its own, or for one that quantization added that of its
+/// first reader.
 inline std::vector<int> places_of(const refine_flow& f) {
   std::vector<int> place(f.code.size(), -1);
   int next = 0;
   for (std::size_t i = 0; i < f.code.size(); ++i) {
-    if (f.code[i].kind != opcode::encode) place[i] = next++;
+    if (!added_by_quantization(f.code[i].kind)) place[i] = next++;
   }
-  for (std::size_t i = 0; i < f.code.size(); ++i) {
+  // backwards: the reader of a reader is known before it is asked for
+  for (std::size_t i = f.code.size(); i-- > 0;) {
     for (int v : f.operands(static_cast<int>(i))) {
       if (v == 0) continue;
       int& p = place[static_cast<std::size_t>(v - 1)];
-      if (f.code[static_cast<std::size_t>(v - 1)].kind == opcode::encode && p < 0) p = place[i];
+      if (!added_by_quantization(f.code[static_cast<std::size_t>(v - 1)].kind)) continue;
+      p = p < 0 ? place[i] : std::min(p, place[i]);
     }
   }
   return place;
@@ -151,7 +163,7 @@ inline failure make_flow(const program& p, const model_view& m, refine_flow& f) 
     const auto value = static_cast<int>(i + 1);
     holds[static_cast<std::size_t>(s.out)] = value;
     s.out = value;
-    if (s.kind == opcode::encode) continue;
+    if (added_by_quantization(s.kind)) continue;
     const bool same = step < p.steps.size() && opcode_of(p.steps[step].kind) == s.kind;
     if (!same) {
       return {errc::shape_mismatch, "refine: instruction of the program's step", static_cast<std::int64_t>(i),

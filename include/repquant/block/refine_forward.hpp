@@ -92,6 +92,15 @@ struct refine_forward {
         };
         return d::rotate(x.t, a, table(s.data[0]), table(s.data[1]));
       }
+      case opcode::mix_heads:
+        return d::mix_heads(x.t, a,
+                            matrix_view(model
+                                            .numbers<float>(s.data[0], static_cast<std::size_t>(s.cols) *
+                                                                           static_cast<std::size_t>(s.inner))
+                                            .data(),
+                                        s.cols, s.inner));
+      case opcode::hadamard:
+        return d::hadamard(x.t, a, model.numbers<float>(s.data[0], static_cast<std::size_t>(s.cols)));
     }
     return a;
   }

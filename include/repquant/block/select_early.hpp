@@ -15,7 +15,8 @@ namespace detail {
 /// True where row t of the result depends on row t of the operands alone.
 inline bool works_row_by_row(step_kind kind) noexcept {
   return kind == step_kind::linear || kind == step_kind::norm || kind == step_kind::add ||
-         kind == step_kind::multiply || kind == step_kind::activate;
+         kind == step_kind::multiply || kind == step_kind::activate || kind == step_kind::hadamard ||
+         kind == step_kind::mix_heads;
 }
 
 /// True where row `row` is all that is read of value v, or of what linear layers make of it.

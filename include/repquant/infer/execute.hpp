@@ -16,6 +16,8 @@
 #include <repquant/infer/norm.hpp>
 #include <repquant/infer/rotate.hpp>
 #include <repquant/kernel/encode.hpp>
+#include <repquant/kernel/hadamard.hpp>
+#include <repquant/kernel/mix_heads.hpp>
 
 namespace repquant {
 
@@ -112,6 +114,14 @@ void rotate_rows(const instruction& s, std::span<const std::byte> constants, con
     rotate_row<Arch>({a + i * s.cols, static_cast<std::size_t>(s.cols)}, cosines.subspan(from, n),
                      sines.subspan(from, n), {out + i * s.cols, static_cast<std::size_t>(s.cols)});
   }
+}
+
+/// f(row of a, row of the result) for each row.
+template<class F>
+void each_row(const float* a, index rows, index cols, float* out, const F& f) noexcept {
+  const auto n = static_cast<std::size_t>(cols);
+  for (index i = 0; i < rows; ++i)
+    f(std::span<const float>(a + i * cols, n), std::span<float>(out + i * cols, n));
 }
 
 template<class Arch>
@@ -225,6 +235,17 @@ void execute_rows(const instruction& s, std::span<const std::byte> constants, co
       each_sample([&](index row, index) {
         detail::rotate_rows<Arch>(s, constants, a + row * cols, block.rows, block.position + block.first,
                                   out + row * cols);
+      });
+      break;
+    case opcode::hadamard:
+      detail::each_row(a, rows, cols, out, [&](std::span<const float> from, std::span<float> to) {
+        hadamard_row<Arch>(from, detail::numbers<float>(constants, s.data[0], cols), to);
+      });
+      break;
+    case opcode::mix_heads:
+      detail::each_row(a, rows, cols, out, [&](std::span<const float> from, std::span<float> to) {
+        mix_heads_row<Arch>(from, detail::numbers<float>(constants, s.data[0], index{s.inner} * cols),
+                            static_cast<std::size_t>(s.inner), to);
       });
       break;
   }

@@ -73,8 +73,10 @@ inline std::uint64_t model_view::data_bytes(const instruction& s, int i) noexcep
       if (i == 0) return 4 * static_cast<std::uint64_t>(s.heads);
       return 4 * inner * static_cast<std::uint64_t>(i == 1 ? s.heads : s.kv_heads);
     case opcode::prepend_row:
+    case opcode::hadamard:
       return i == 0 ? 4 * cols : 0;
     case opcode::add_rows:
+    case opcode::mix_heads:
       return i == 0 ? 4 * cols * inner : 0;
     case opcode::rotate:
       return i < 2 && s.heads > 0 ? 4 * inner * (cols / 2 / static_cast<std::uint64_t>(s.heads)) : 0;
@@ -86,7 +88,7 @@ inline std::uint64_t model_view::data_bytes(const instruction& s, int i) noexcep
 inline failure model_view::check_instruction(std::size_t i) const noexcept {
   const instruction& s = instructions_[i];
   const auto at = static_cast<std::int64_t>(i);
-  if (s.kind > opcode::rotate) return {errc::bad_format, "model: kind of instruction", at, 0};
+  if (s.kind > opcode::mix_heads) return {errc::bad_format, "model: kind of instruction", at, 0};
   if (s.cols < 1 || s.inner < 0) return {errc::bad_format, "model: columns of instruction", at, s.cols};
   if (s.kind == opcode::linear && s.inner < 1)
     return {errc::bad_format, "model: inner size of instruction", at, 1};
@@ -115,6 +117,9 @@ inline failure model_view::check_instruction(std::size_t i) const noexcept {
   }
   if (s.kind == opcode::rotate && (s.heads < 1 || s.cols % (std::int64_t{2} * s.heads) != 0)) {
     return {errc::bad_format, "model: heads of instruction", at, s.heads};
+  }
+  if (s.kind == opcode::mix_heads && (s.inner < 1 || s.cols % s.inner != 0)) {
+    return {errc::bad_format, "model: inner size of instruction", at, s.inner};
   }
   if (s.kind == opcode::activate && s.function > 3) {
     return {errc::bad_format, "model: function of instruction", at, s.function};

@@ -38,6 +38,8 @@ enum class opcode : std::uint8_t {
   select_row,   ///< float out = row `row` of a; negative counts from the last
   mean_rows,    ///< float out = mean over the rows of a
   rotate,       ///< float out = rotary positions; data[0] cosines, data[1] sines, [inner x cols / (2 heads)]
+  hadamard,     ///< float out = hadamard_row(a); data[0] factors
+  mix_heads,    ///< float out = mix_heads_row(a); data[0] matrices [cols x inner]
 };
 
 /// One step of a quantized model. Registers are numbers; data are byte offsets into the constants.

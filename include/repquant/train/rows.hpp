@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 /// What a transformer does to whole rows, on a tape: class tokens, position tables, pooling, rotary
-/// positions.
+/// positions, and the mixing of columns in front of codes.
 #pragma once
 
+#include <repquant/kernel/hadamard.hpp>
+#include <repquant/kernel/mix_heads.hpp>
 #include <repquant/train/tape.hpp>
+
+#include <span>
 
 namespace repquant::differentiable {
 
@@ -93,6 +97,52 @@ inline node rotate(tape& t, node x, matrix_view cosines, matrix_view sines) {
         dx(i, 2 * j) += g(i, 2 * j) * c + g(i, 2 * j + 1) * s;
         dx(i, 2 * j + 1) += g(i, 2 * j + 1) * c - g(i, 2 * j) * s;
       }
+    }
+  });
+  return out;
+}
+
+/// hadamard_row of every row. Its matrices are symmetric, so the gradient goes through them in the opposite
+/// order, and through the factors last.
+///
+/// Shapes    x, result [rows x d], factors [d]
+/// Requires  factors live until the tape is cleared
+inline node hadamard(tape& t, node x, std::span<const float> factors) {
+  const auto n = factors.size();
+  const node out = t.result(t.value(x).rows(), t.value(x).cols(), {x});
+  matrix<>& y = t.value_of(out);
+  for (index i = 0; i < y.rows(); ++i) {
+    hadamard_row({t.value(x).row(i).data(), n}, factors, {y.row(i).data(), n});
+  }
+  t.on_backward(out, [x, out, factors, n](tape& u) {
+    matrix<> g = u.gradient(out);
+    const std::size_t block = hadamard_block_size(n);
+    for (index i = 0; i < g.rows(); ++i) {
+      const std::span<float> row(g.row(i).data(), n);
+      if (block < n) repquant::detail::hadamard_block<default_arch>(row.last(block));
+      repquant::detail::hadamard_block<default_arch>(row.first(block));
+      for (std::size_t j = 0; j < n; ++j) row[j] *= factors[j];
+    }
+    u.gradient_of(x) += g;
+  });
+  return out;
+}
+
+/// Each head of each row times its own matrix (mix_heads_row).
+///
+/// Shapes    x, result [rows x heads d], matrices [heads d x d]
+/// Requires  matrices live until the tape is cleared
+inline node mix_heads(tape& t, node x, matrix_view matrices) {
+  const index d = matrices.cols();
+  const node out = t.result(t.value(x).rows(), t.value(x).cols(), {x});
+  for (index h = 0; h < matrices.rows(); h += d) {
+    t.value_of(out).middleCols(h, d).noalias() =
+        t.value(x).middleCols(h, d) * matrices.eigen().middleRows(h, d);
+  }
+  t.on_backward(out, [x, out, matrices, d](tape& u) {
+    for (index h = 0; h < matrices.rows(); h += d) {
+      u.gradient_of(x).middleCols(h, d).noalias() +=
+          u.gradient(out).middleCols(h, d) * matrices.eigen().middleRows(h, d).transpose();
     }
   });
   return out;
