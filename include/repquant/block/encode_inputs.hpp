@@ -151,11 +151,29 @@ failure encode_channel_wise(quantization<Recipe, E>& q, int v, const std::string
   return q.encode(v, path, role, to, channels.params);
 }
 
+/// The norm that makes value v, or what a hadamard step makes of it; nullptr where there is none.
+inline const step* norm_behind(const program& p, int v) {
+  for (std::size_t i = p.steps.size(); i-- > 0;) {
+    const step& s = p.steps[i];
+    if (s.out != v) continue;
+    if (s.kind == step_kind::norm) return &s;
+    if (s.kind != step_kind::hadamard) return nullptr;
+    v = s.a;
+  }
+  return nullptr;
+}
+
 /// Where linear layers read value v, encodes it for them.
 template<class Recipe, Executor E>
 failure encode_for_readers(quantization<Recipe, E>& q, int v) {
   const std::vector<const step*> readers = q.linear_readers(v);
   if (readers.empty()) return {};
+  // a spread norm is the same site as one that is not
+  const step* norm = q.recipe.channel_wise_norm ? norm_behind(q.original, v) : nullptr;
+  if (norm != nullptr) {
+    return encode_channel_wise(q, v, norm->path + ".out", site_role::norm_output, q.recipe.activation.bits,
+                               q.input(v), q.recipe.norm_range);
+  }
   const std::string path = v == 0 ? "input" : readers.front()->path + ".in";
   const int bits = v == 0 ? q.recipe.input_bits : q.recipe.activation.bits;
   const site_role role = v == 0 ? site_role::model_input : site_role::linear_input;

@@ -12,6 +12,7 @@
 #include <repquant/parallel/concept.hpp>
 #include <repquant/reparam/spread_channels.hpp>
 
+#include <algorithm>
 #include <map>
 #include <span>
 #include <string>
@@ -26,7 +27,8 @@ struct spread_site {
   int value = -1;
   std::vector<int> layers;  ///< linear layers that read it
   std::string path;         ///< of the first of them
-  int group = -1;           ///< of its readers, the same for all calls of shared layers
+  std::vector<int> groups;  ///< of its readers: the same for all calls of a shared layer
+  int together = -1;        ///< number of the values that must be treated alike
   matrix<> rows;
 };
 
@@ -63,32 +65,46 @@ inline matrix<> weights_below(const program& p, const spread_site& s) {
   return w;
 }
 
-/// The values that linear layers read, but for the input, with about 2,048 rows of each.
-template<Executor E>
-std::vector<spread_site> see_inputs(const program& p, std::span<const matrix<>> samples, const E& exec) {
-  constexpr index most = 2048;
+/// The values that linear layers read. Those whose readers are calls of one shared layer belong together.
+inline std::vector<spread_site> find_inputs(const program& p) {
   const shared_weights shared(p);
   std::vector<spread_site> sites;
-  for (int v = 1; v < static_cast<int>(p.value_cols.size()); ++v) {
-    spread_site s{v, {}, {}, -1, {}};
+  for (int v = 0; v < static_cast<int>(p.value_cols.size()); ++v) {
+    spread_site s{v, {}, {}, {}, static_cast<int>(sites.size()), {}};
     for (int i : p.readers(v)) {
       const step& r = p.steps[static_cast<std::size_t>(i)];
       if (r.kind != step_kind::linear) continue;
-      if (s.layers.empty()) {
-        s.path = r.path + ".in";
-        s.group = shared.group_of(r) >= 0 ? shared.group_of(r) : r.layer;
-      }
+      if (s.layers.empty()) s.path = r.path + ".in";
       s.layers.push_back(r.layer);
+      s.groups.push_back(shared.group_of(r) >= 0 ? shared.group_of(r) : r.layer);
     }
     if (!s.layers.empty()) sites.push_back(std::move(s));
   }
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (spread_site& a : sites) {
+      for (spread_site& b : sites) {
+        if (a.together <= b.together) continue;
+        if (std::find_first_of(a.groups.begin(), a.groups.end(), b.groups.begin(), b.groups.end()) ==
+            a.groups.end())
+          continue;
+        a.together = b.together;
+        changed = true;
+      }
+    }
+  }
+  return sites;
+}
+
+/// The values that linear layers read, with about 2,048 rows of each.
+template<Executor E>
+std::vector<spread_site> see_inputs(const program& p, std::span<const matrix<>> samples, const E& exec) {
+  constexpr index most = 2048;
+  std::vector<spread_site> sites = find_inputs(p);
   std::vector<std::vector<matrix<>>> parts(samples.size(), std::vector<matrix<>>(sites.size()));
   exec(static_cast<index>(samples.size()), [&](index i) {
     activations x(p.value_cols.size());
-    x[0] = samples[static_cast<std::size_t>(i)];
-    for (std::size_t n = 0; n < p.steps.size(); ++n) {
-      const int made = p.steps[n].out;
-      x[static_cast<std::size_t>(made)] = evaluate(p, p.steps[n], x);
+    const auto keep = [&](int made) {
       for (std::size_t k = 0; k < sites.size(); ++k) {
         if (sites[k].value != made) continue;
         const matrix<>& all = x[static_cast<std::size_t>(made)];
@@ -98,6 +114,12 @@ std::vector<spread_site> see_inputs(const program& p, std::span<const matrix<>> 
         kept.resize(first < all.rows() ? (all.rows() - first + stride - 1) / stride : 0, all.cols());
         for (index t = 0; t < kept.rows(); ++t) kept.row(t) = all.row(first + t * stride);
       }
+    };
+    x[0] = samples[static_cast<std::size_t>(i)];
+    keep(0);
+    for (std::size_t n = 0; n < p.steps.size(); ++n) {
+      x[static_cast<std::size_t>(p.steps[n].out)] = evaluate(p, p.steps[n], x);
+      keep(p.steps[n].out);
       free_unused(p, n, x);
     }
   });
@@ -150,6 +172,7 @@ result<program> spread_inputs(program p, std::span<const matrix<>> samples, cons
   struct shared_sums {
     column<double> power, importance;
     double plain = 0, mixed = 0;
+    bool input = false;  ///< one of them is the input of the model, which has codes of its own
   };
   std::map<int, shared_sums> sums;
   for (const detail::spread_site& s : sites) {
@@ -159,7 +182,8 @@ result<program> spread_inputs(program p, std::span<const matrix<>> samples, cons
         (x.rowwise() - mean.transpose()).colwise().squaredNorm().transpose() / static_cast<double>(x.rows());
     const column<double> importance =
         detail::weights_below(p, s).template cast<double>().colwise().squaredNorm().transpose();
-    shared_sums& sum = sums[s.group];
+    shared_sums& sum = sums[s.together];
+    sum.input = sum.input || s.value == 0;
     if (sum.power.size() == 0) {
       sum.power = power;
       sum.importance = importance;
@@ -171,12 +195,12 @@ result<program> spread_inputs(program p, std::span<const matrix<>> samples, cons
   std::vector<double> plain(sites.size()), mixed(sites.size());
   std::vector<failure> failures(sites.size());
   std::map<int, column<float>> factors;
-  for (const auto& [group, sum] : sums) factors[group] = spread_factors(sum.power, sum.importance);
+  for (const auto& [number, sum] : sums) factors[number] = spread_factors(sum.power, sum.importance);
   exec(static_cast<index>(sites.size()), [&](index k) {
     const auto at = static_cast<std::size_t>(k);
     const detail::spread_site& s = sites[at];
     const matrix<> w = detail::weights_below(p, s);
-    const column<float>& f = factors.at(s.group);
+    const column<float>& f = factors.at(s.together);
     matrix<> y(s.rows.rows(), s.rows.cols());
     const auto n = static_cast<std::size_t>(y.cols());
     for (index t = 0; t < y.rows(); ++t)
@@ -194,12 +218,12 @@ result<program> spread_inputs(program p, std::span<const matrix<>> samples, cons
     if (f) return f;
   }
   for (std::size_t k = 0; k < sites.size(); ++k) {
-    sums[sites[k].group].plain += plain[k];
-    sums[sites[k].group].mixed += mixed[k];
+    sums[sites[k].together].plain += plain[k];
+    sums[sites[k].together].mixed += mixed[k];
   }
   for (const detail::spread_site& s : sites) {
-    const shared_sums& sum = sums.at(s.group);
-    if (sum.mixed < most * sum.plain) detail::insert_spread(p, s, factors.at(s.group));
+    const shared_sums& sum = sums.at(s.together);
+    if (!sum.input && sum.mixed < most * sum.plain) detail::insert_spread(p, s, factors.at(s.together));
   }
   return p;
 }

@@ -186,6 +186,39 @@ TEST_CASE("what stands between a layer and its attention keeps the layer as it i
   CHECK(difference(bare, balanced(bare, x), x) == 0);
 }
 
+TEST_CASE("queries and keys behind rotary positions change their basis in the running model", "[block]") {
+  const samples x = networks::random_samples(24, 9, 16, 3);
+  const samples others = networks::random_samples(6, 12, 16, 1003);
+  const rq::program p = rotary();
+  const rq::program b = rq::balance_attention(p, x, networks::executor{}, true);
+  const auto mixes = [](const rq::program& of) {
+    return std::count_if(of.steps.begin(), of.steps.end(),
+                         [](const rq::step& s) { return s.kind == rq::step_kind::mix_heads; });
+  };
+  CHECK(mixes(p) == 0);
+  CHECK(mixes(balanced(p, x)) == 0);
+  CHECK(mixes(b) == 2);
+  CHECK(difference(p, b, others) < 1e-4);
+  for (const rq::step& s : b.steps) {
+    if (s.kind != rq::step_kind::mix_heads) continue;
+    const rq::matrix<>& m = b.constants[static_cast<std::size_t>(s.layer)];
+    CHECK(m.cols() == 4);
+    CHECK(m.rows() == b.value_cols[static_cast<std::size_t>(s.out)]);
+  }
+  // heads that layers can take get no step
+  const rq::program encoder = rq::record(uneven_encoder(5), 16).value();
+  CHECK(mixes(rq::balance_attention(encoder, x, networks::executor{}, true)) == 0);
+  // and an attention that reads one value thrice gets its steps
+  const rq::program bare = rq::record(block{[](rq::trace& t, rq::value v) {
+                                        return t.add(v, t.attention("attn", {.heads = 2}, v, v, v));
+                                      }},
+                                      16)
+                               .value();
+  const rq::program mixed = rq::balance_attention(bare, x, networks::executor{}, true);
+  CHECK(mixes(mixed) == 2);
+  CHECK(difference(bare, mixed, others) < 1e-4);
+}
+
 TEST_CASE("layers that several calls share stay one layer when balanced", "[block]") {
   const samples x = networks::random_samples(8, 9, 16, 3);
   const rq::encoder_block e = uneven_encoder(5);
