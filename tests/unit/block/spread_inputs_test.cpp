@@ -37,11 +37,11 @@ samples outputs(const rq::program& p, const samples& x) {
   return all;
 }
 /// A gated MLP: products of two values have long tails.
-rq::program gated(rq::index hidden = 64) {
+rq::program gated(rq::index hidden = 128) {
   return rq::record(block{[hidden](rq::trace& t, rq::value x) {
                       const rq::value a = t.linear("gate", networks::random_linear(hidden, 16, 1), x);
                       const rq::value b = t.linear("up", networks::random_linear(hidden, 16, 2), x);
-                      const rq::value c = t.multiply(t.activate(rq::activation::relu, a), b);
+                      const rq::value c = t.multiply(t.multiply(a, b), t.activate(rq::activation::relu, a));
                       return t.add(x, t.linear("down", networks::random_linear(16, hidden, 3), c));
                     }},
                     16)
@@ -60,9 +60,9 @@ samples independent(std::size_t count, unsigned seed) {
 TEST_CASE("long-tailed inputs of linear layers are spread, others are not", "[block]") {
   const samples x = independent(32, 3);
   const samples others = independent(6, 900);
-  for (rq::index hidden : {64, 100, 172}) {
+  for (rq::index hidden : {64, 128, 256}) {
     const rq::program p = gated(hidden);
-    const rq::program s = spread(p, x, 0.8);
+    const rq::program s = spread(p, x, 0.95);
     CAPTURE(hidden);
     REQUIRE(count(s) == 1);
     CHECK(difference(outputs(p, others), outputs(s, others)) < 1e-5);
@@ -73,7 +73,21 @@ TEST_CASE("long-tailed inputs of linear layers are spread, others are not", "[bl
       CHECK(maker->kind == rq::step_kind::hadamard);
     }
   }
+  for (rq::index hidden : {3, 43, 172}) {  // two blocks that overlap
+    const rq::program p = gated(hidden);
+    const rq::program s = spread(p, x, 1e9);
+    CHECK(count(s) == 1);
+    CHECK(difference(outputs(p, others), outputs(s, others)) < 1e-5);
+  }
   CHECK(count(spread(gated(), x, 0)) == 0);
+  const rq::program normal = rq::record(block{[](rq::trace& t, rq::value v) {
+                                          const rq::value a =
+                                              t.linear("a", networks::random_linear(64, 16, 1), v);
+                                          return t.linear("b", networks::random_linear(16, 64, 2), a);
+                                        }},
+                                        16)
+                                 .value();
+  CHECK(count(spread(normal, x, 0.8)) == 0);
   // a limit that everything meets: every input of a layer but the model's own, and those of q, k and v once
   const rq::program encoder = networks::encoder_program();
   const rq::program all = spread(encoder, networks::random_samples(12, 9, encoder.input_cols(), 3), 1e9);
