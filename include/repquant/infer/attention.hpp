@@ -217,15 +217,20 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
       h.probability.visit([&]<class C>(const C& codec, const auto& p) {
         if constexpr (std::same_as<C, uniform>) {
           values.places = p.zero_point == 0 ? seen : h.keys;  // masked codes are the zero point
-          gemm<set>(values, codes.data(), rows, stride, 0, values.layout.panels(), words,
-                    [e, sum_stride](index r, index column, const auto* from, index count) {
-                      Sum* const to = e + r * sum_stride + column;
-                      for (index d = 0; d < count; ++d) to[d] = static_cast<Sum>(from[d]);
-                    });
-          for (index r = 0; h.probability.relative && r < rows; ++r) {
-            weights[static_cast<std::size_t>(r)] =
-                weights_of(h.probability, codes.data() + r * stride, visible(r));
+          constexpr index most_summed = 0x7FFFFFFF / 255;     // codes that an int32 adds up
+          std::array<std::int32_t, detail::most_attention_block> code_sums{};
+          for (index r = 0; r < rows; ++r) {
+            const std::int64_t sum = detail::row_sum(codes.data() + r * stride, values.places);
+            code_sums[static_cast<std::size_t>(r)] = static_cast<std::int32_t>(sum);
+            weights[static_cast<std::size_t>(r)] = {sum, 0};  // relative codes have no zero point
           }
+          gemm<set>(
+              values, codes.data(), rows, stride, 0, values.layout.panels(), words,
+              [e, sum_stride](index r, index column, const auto* from, index count) {
+                Sum* const to = e + r * sum_stride + column;
+                for (index d = 0; d < count; ++d) to[d] = static_cast<Sum>(from[d]);
+              },
+              values.places <= most_summed ? code_sums.data() : nullptr);
         } else {
           values.places = seen;
           log_product<set, Arch>(codec, codes.data(), rows, stride, visible, values, h.code_bits, e, o,
