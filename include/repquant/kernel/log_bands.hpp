@@ -51,25 +51,28 @@ struct log_rows {
   }
 };
 
-/// One band by rows of bytes or int16.
+/// One band by rows of bytes or int16. Bytes of a row that add up to at most `fitting` keep all their sums
+/// within int16.
 template<instruction_set Set, class Arch, class Power, class Visible, class Sum>
 inline void multiply_band(const power_table& table, const log_rows<Sum>& r, const Visible& visible,
-                          const gemm_weights& v, Sum times, std::span<std::byte> scratch) noexcept {
+                          const gemm_weights& v, std::int32_t fitting, Sum times,
+                          std::span<std::byte> scratch) noexcept {
   const index width = r.blocks() * power_block;
   auto* const row_sums = reinterpret_cast<std::int32_t*>(scratch.data());
   auto* const rows = reinterpret_cast<Power*>(row_sums + (r.m + 1) / 2 * 2);
-  std::int32_t any = 0;
+  std::int32_t largest = 0;
   for (index i = 0; i < r.m; ++i) {
     row_sums[i] = power_row<Arch>(table, r.codes + i * r.code_stride, std::min<index>(visible(i), r.k),
                                   r.blocks(), rows + i * width);
     r.join_weight(i, row_sums[i], times);
-    any |= row_sums[i];
+    largest = std::max(largest, row_sums[i]);
   }
-  if (any == 0) {
+  if (largest == 0) {
     for (index i = 0; i < r.m; ++i) r.join_nothing(i, v.layout.n, times);
     return;
   }
   gemm_weights w = v;
+  if (largest <= fitting) w.layout.products = products_of_all(w.layout.k);
   w.places = std::min(width, v.layout.padded_k());  // the rows and the panels are padded with zeros
   const std::span<std::byte> rest = scratch.subspan(
       static_cast<std::size_t>(reinterpret_cast<std::byte*>(rows + r.m * width) - scratch.data()));

@@ -7,17 +7,20 @@
 ///               odd  = sum over odd c of 2^(D - (c-1)/2) v            value = (even + odd sqrt 1/2) s 2^-D
 ///
 /// Codes that mean zero add nothing. The powers go band by band (power_rows.hpp), and the sums of the bands
-/// are joined with their own powers. Three forms, by what an instruction set multiplies:
+/// are joined with their own powers (log_bands.hpp). Three forms, by what an instruction set multiplies:
 ///
 ///   bytes, summed in int32 at once   rows of bytes through the products of gemm.hpp
-///   bytes, summed in int16           lists of the bytes that are not zero (power_list.hpp), row by row. If
-///                                    the bytes of a row add up to at most 2^15 / 2^(b-1), b the bits of the
-///                                    values, no sum of theirs with values of -2^(b-1) .. 2^(b-1) - 1 leaves
-///                                    int16. A softmax adds up to one: mostly the whole row fits, and nothing
-///                                    is widened before its end
+///   bytes, summed in int16           the same, or lists of the bytes that are not zero (power_list.hpp), row
+///   by
+///                                    row. A list costs as much as a row has places, whatever the columns
+///                                    are, and saves products: it is taken where the columns are more than a
+///                                    panel and either int16 holds fewer than eight products of any byte and
+///                                    value, or at most a fifth of the bytes are not zero
 ///   int16                            one band where bytes need two: all of log2 up to shift 14
 ///
-/// Length: three forms of one product, which share their rows and how bands are joined.
+/// If the bytes of a row add up to at most 2^15 / 2^(b-1), b the bits of the values, no sum of theirs with
+/// values of -2^(b-1) .. 2^(b-1) - 1 leaves int16. A softmax adds up to one: mostly the whole row fits, and
+/// nothing is widened before its end.
 #pragma once
 
 #include <repquant/kernel/log_bands.hpp>
@@ -92,8 +95,8 @@ inline bool fills_rows(const logarithmic<Steps>& c, const std::uint8_t* codes, i
 /// Requires  v.layout = value_layout(Set, c, ...) of values of `bits` bits, v.slope[d] = layout.shift - zero
 ///           point of column d (or the wide ones, with wide_offset 0, where not log_corrections_fit); Sum
 ///           int32: log_product_fits; int64: k <= 2^17
-/// Cost      bytes summed in int32: Steps * power_bands(c) * m n k products; lists: those of fours of places
-///           with a code of the band; int16: m n k products
+/// Cost      rows of bytes: Steps * power_bands(c) * m n k products; lists: those of fours of places with a
+///           code of the band; int16: m n k products
 /// Precision exact
 /// Source    even/odd form: RepQ-ViT (arXiv 2212.08254) eq. 11 without its rounding of the odd code
 template<instruction_set Set, class Arch, int Steps, class Visible, class Sum>
@@ -109,15 +112,17 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
   if (weights != nullptr) std::fill(weights, weights + m, weight_sums{});
   if constexpr (Steps == 1 && !sums_bytes_exactly(Set)) {
     if (log_rows_are_words(Set, c, v.layout.k, bits)) {
-      detail::multiply_band<Set, Arch, std::int16_t>(make_power_table(c, 0, 0, 15), rows, visible, v, Sum{0},
-                                                     scratch);
+      detail::multiply_band<Set, Arch, std::int16_t>(make_power_table(c, 0, 0, 15), rows, visible, v, 0,
+                                                     Sum{0}, scratch);
       return;
     }
   }
+  const std::int32_t fitting = 32768 >> (bits - 1);
   [[maybe_unused]] bool listed = false;
   if constexpr (detail::ListsRows<Set>) {
-    listed = v.layout.products < 8 ||
-             !detail::fills_rows(c, codes + (m - 1) * code_stride, std::min<index>(visible(m - 1), k));
+    listed = v.layout.panels() > 1 &&
+             (v.layout.products < 8 ||
+              !detail::fills_rows(c, codes + (m - 1) * code_stride, std::min<index>(visible(m - 1), k)));
   }
   for (int parity = 0; parity < Steps; ++parity) {
     rows.sums = parity == 0 ? even : odd;
@@ -129,12 +134,11 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
       before = table.last_shift;
       if constexpr (detail::ListsRows<Set>) {
         if (listed) {
-          detail::multiply_listed_band<Set, Arch>(table, rows, visible, v, 32768 >> (bits - 1), times,
-                                                  scratch);
+          detail::multiply_listed_band<Set, Arch>(table, rows, visible, v, fitting, times, scratch);
           continue;
         }
       }
-      detail::multiply_band<Set, Arch, std::uint8_t>(table, rows, visible, v, times, scratch);
+      detail::multiply_band<Set, Arch, std::uint8_t>(table, rows, visible, v, fitting, times, scratch);
     }
   }
 }

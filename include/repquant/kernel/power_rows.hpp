@@ -5,8 +5,6 @@
 /// depth. In a band that ends with shift L, a code of shift s is 2^(L - s), at most 128; codes of other
 /// bands, of the other parity (log_sqrt2) and those that mean zero are 0. A band is a row of bytes. Where it
 /// is int16 that are multiplied, log2 up to shift 14 is one band, up to 2^14.
-///
-/// Length: one look-up, its uses, and their forms without it.
 #pragma once
 
 #include <repquant/codec/logarithmic.hpp>
