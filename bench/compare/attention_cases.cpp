@@ -24,7 +24,7 @@ rq::failure softmax_case(const session& s, heads_data& d, bool relative, const t
   const index stride = rq::padded_scores(n.tokens);
   const buffer<std::int32_t> sums = sums_of(d, stride);
   buffer<float> scratch(static_cast<std::size_t>(n.heads) *
-                        static_cast<std::size_t>(std::max(rq::detail::attention_block * stride,
+                        static_cast<std::size_t>(std::max(rq::detail::attention_block<own_set> * stride,
                                                           rq::probability_scratch(n.tokens))));
   buffer<std::uint8_t> codes(sums.size());
   const rq::probability_code code = four_bits(rq::probability_kind::as_log_sqrt2, relative);

@@ -87,7 +87,8 @@ template<class C>
 void softmax_to_codes(const sizes& n, const C& codec, const typename C::params& p, bool relative,
                       const buffer<std::int32_t>& sums, buffer<float>& scratch, buffer<std::uint8_t>& codes,
                       const team& exec) {
-  constexpr index block = repquant::detail::attention_block;
+  constexpr index block =
+      repquant::detail::attention_block<repquant::instruction_set_of<repquant::default_arch>>;
   const index stride = repquant::padded_scores(n.tokens);
   const auto masked = static_cast<std::uint8_t>(codec.encode(0.0F, p));
   exec(n.heads, [&](index h) {

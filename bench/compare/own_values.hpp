@@ -95,7 +95,7 @@ class own_values {
     }
   }
 
-  static constexpr index block = repquant::detail::attention_block;
+  static constexpr index block = repquant::detail::attention_block<own_set>;
   heads_data& d_;
   repquant::logarithmic<Steps> codec_;
   repquant::probability_code code_;

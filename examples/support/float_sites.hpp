@@ -216,7 +216,7 @@ class float_sites_model {
           centered(q, n * d, h.q_zero) * centered(k, g * d, key_zero).transpose();
       repquant::matrix<double> even = repquant::matrix<double>::Zero(q.rows(), k.rows());
       repquant::matrix<double> odd = even;
-      const repquant::value_factor<> factor(h.probability);
+      const repquant::value_factor factor(h.probability);
       std::vector<float> factors(static_cast<std::size_t>(q.rows()), 1.0F);
       for (index i = 0; i < q.rows(); ++i) {
         const index seen = h.visible(i);

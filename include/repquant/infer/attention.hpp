@@ -94,7 +94,7 @@ inline void value_corrections(const attention_head& h, const attention_operands&
 /// need no more. It includes packed_keys_values_size.
 [[nodiscard]] constexpr std::size_t attention_scratch_size(index queries, index keys,
                                                            index head_dim) noexcept {
-  const index block = std::min(queries, detail::attention_block);
+  const index block = std::min(queries, detail::most_attention_block);
   const index dim = padded_scores(head_dim);
   const index row = padded_scores(keys);
   return workspace_alignment + packed_keys_values_size(keys, head_dim) +
@@ -126,7 +126,7 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
   constexpr instruction_set set = instruction_set_of<Arch>;
   const detail::attention_forms f = detail::forms_of(h);
   const index dim = h.head_dim;
-  const index block = std::min(h.queries, detail::attention_block);
+  const index block = std::min(h.queries, detail::attention_block<set>);
   const index stride = padded_scores(h.keys);
   const index sum_stride = padded_scores(dim);
   const auto width = static_cast<std::size_t>(dim);
@@ -170,7 +170,7 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
     if (detail::has_uniform_zero(h)) values.offset = narrow_offset;
   }
   const value_scales scales = scales_of<Arch>(h.probability, h.value_scale, even_scale, odd_scale);
-  const value_factor<Arch> factor(h.probability);
+  const value_factor factor(h.probability);
   const bool two_sums = h.probability.kind == probability_kind::as_log_sqrt2;
   const std::uint8_t masked = h.probability.masked();
 
@@ -205,6 +205,7 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
       sink(i0 + r, static_cast<const std::uint8_t*>(codes.data() + r * stride), h.keys);
     }
 
+    std::array<weight_sums, detail::most_attention_block> weights{};  // of relative codes
     const auto value_sums = [&]<class Sum>(Sum* e, Sum* o) {
       if (f.plain || seen == 0) {
         for (index r = 0; r < rows; ++r) {
@@ -216,15 +217,24 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
       h.probability.visit([&]<class C>(const C& codec, const auto& p) {
         if constexpr (std::same_as<C, uniform>) {
           values.places = p.zero_point == 0 ? seen : h.keys;  // masked codes are the zero point
-          gemm<set>(values, codes.data(), rows, stride, 0, values.layout.panels(), words,
-                    [e, sum_stride](index r, index column, const auto* from, index count) {
-                      Sum* const to = e + r * sum_stride + column;
-                      for (index d = 0; d < count; ++d) to[d] = static_cast<Sum>(from[d]);
-                    });
+          constexpr index most_summed = 0x7FFFFFFF / 255;     // codes that an int32 adds up
+          std::array<std::int32_t, detail::most_attention_block> code_sums{};
+          for (index r = 0; r < rows; ++r) {
+            const std::int64_t sum = detail::row_sum(codes.data() + r * stride, values.places);
+            code_sums[static_cast<std::size_t>(r)] = static_cast<std::int32_t>(sum);
+            weights[static_cast<std::size_t>(r)] = {sum, 0};  // relative codes have no zero point
+          }
+          gemm<set>(
+              values, codes.data(), rows, stride, 0, values.layout.panels(), words,
+              [e, sum_stride](index r, index column, const auto* from, index count) {
+                Sum* const to = e + r * sum_stride + column;
+                for (index d = 0; d < count; ++d) to[d] = static_cast<Sum>(from[d]);
+              },
+              values.places <= most_summed ? code_sums.data() : nullptr);
         } else {
           values.places = seen;
           log_product<set, Arch>(codec, codes.data(), rows, stride, visible, values, h.code_bits, e, o,
-                                 sum_stride, powers);
+                                 sum_stride, powers, h.probability.relative ? weights.data() : nullptr);
         }
       });
     };
@@ -234,7 +244,7 @@ inline void attend(const attention_head& h, const attention_operands& x, const p
         value_row<Arch>(std::span<const Sum>(e + r * sum_stride, width),
                         std::span<const Sum>(o + r * sum_stride, two_sums ? width : 0), scales,
                         std::span<float>(x.out + (i0 + r) * x.out_stride, width),
-                        factor(codes.data() + r * stride, visible(r)));
+                        factor(weights[static_cast<std::size_t>(r)]));
       }
     };
     if (f.value_wide || f.plain) {

@@ -69,9 +69,15 @@ struct no_probability_sink {
 
 namespace detail {
 
-/// Queries that run together: enough for the tiles of gemm.hpp, few enough that their scores, exponentials
-/// and codes stay in the first-level cache.
-inline constexpr index attention_block = 16;
+/// Queries that run together: whole tiles of gemm.hpp, few enough that their scores, exponentials and codes
+/// stay in the first-level cache.
+template<instruction_set Set>
+inline constexpr index attention_block = [] {
+  constexpr index rows = kernels_of<Set>::type::template rows<false>;
+  return (16 + rows / 2) / rows * rows;
+}();
+/// The most of them on any instruction set.
+inline constexpr index most_attention_block = 18;
 
 /// The largest magnitude of a probability operand: a power of two, or a centred uniform code.
 inline std::int64_t largest_probability(const probability_code& code) noexcept {

@@ -96,9 +96,10 @@ inline std::int32_t largest_sum(const std::int32_t* sums, index n) noexcept {
   return places[0];
 }
 
-/// e[i] = 2^(distances(i) octaves) for i < n and 0 behind, up to whole registers; returns their sum.
-/// distances(i) gives a register from place i on, none above the limit; it may read e.
-template<class Arch, class Distances>
+/// e[i] = 2^(distances(i) octaves) for i < n and 0 behind, up to whole registers; returns their sum, or 1
+/// where nobody asks for it. distances(i) gives a register from place i on, none above the limit; it may read
+/// e.
+template<class Arch, bool Sums = true, class Distances>
 inline float exponentials(const Distances& distances, index n, float octaves, float* e) noexcept {
   using V = lane_of<Arch>;
   using I = ints_of<V>;
@@ -115,16 +116,17 @@ inline float exponentials(const Distances& distances, index n, float octaves, fl
     for (std::size_t r = 0; r < registers; ++r) {
       const index k = i + static_cast<index>(r) * width;
       const V value = at(k);
-      held[r] = lane::add(held[r], value);
+      if constexpr (Sums) held[r] = lane::add(held[r], value);
       lane::store(e + k, value);
     }
   }
   for (std::size_t r = 0; r < registers; ++r, i += width) {  // as many as there are: sums stay in registers
     if (i >= n) break;
     const V value = lane::select(places_below<I>(i, n), at(i), V(0.0F));
-    held[r] = lane::add(held[r], value);  // a zero changes nothing
+    if constexpr (Sums) held[r] = lane::add(held[r], value);  // a zero changes nothing
     lane::store(e + i, value);
   }
+  if constexpr (!Sums) return 1.0F;
   return reduce::over_lanes(held, [](const auto& a, const auto& b) { return lane::add(a, b); });
 }
 
@@ -139,8 +141,12 @@ inline void relative_codes(const logarithmic<Steps>& codec, const Distances& dis
   const V beyond(static_cast<float>(codec.levels()));
   const I smallest(codec.smallest());
   const I last(codec.last());
+  const auto steps = [=](index i) REPQUANT_ALWAYS_INLINE {
+    return I(lane::round_to_int(lane::min(lane::mul(distances(i), step), beyond)));
+  };
+  if (codec.counts_to_last()) return narrow_row<Arch>(n, codec.last(), codes, steps);
   narrow_row<Arch>(n, codec.last(), codes, [=](index i) REPQUANT_ALWAYS_INLINE {
-    const I q(lane::round_to_int(lane::min(lane::mul(distances(i), step), beyond)));
+    const I q = steps(i);
     return I(lane::select(lane::greater(q, smallest), last, q));
   });
 }
@@ -216,8 +222,9 @@ inline void probability_codes(const C& codec, const typename C::params& p, const
       const auto distances = [row = sums + r * stride, largest, limit](index i) REPQUANT_ALWAYS_INLINE {
         return lane::real(lane::min(I(largest - lane::load<I>(row + i)), limit));
       };
-      total[at] = detail::exponentials<Arch>(distances, visible(r), steps.octaves, e + r * stride);
-      if (relative) total[at] = 1.0F;
+      total[at] =
+          relative ? detail::exponentials<Arch, false>(distances, visible(r), steps.octaves, e + r * stride)
+                   : detail::exponentials<Arch>(distances, visible(r), steps.octaves, e + r * stride);
       row_of[at] = encoder.row_of(total[at]);
     }
     for (index r = r0; r < r1; ++r) {

@@ -78,7 +78,7 @@ struct simulated_products {
       const attention_head h = head_of(s, constants, n, rows, keys);
       const attention_operands x = operands_of(s, n, q, k, v, out);
       const value_scales scales = scales_of<Arch>(h.probability, h.value_scale, even_scale, odd_scale);
-      const value_factor<Arch> factor(h.probability);
+      const value_factor factor(h.probability);
       const auto run = [&]<class Sum>(const attention_sums<Sum>& sums) {
         for (index i = 0; i < rows; ++i) {
           sum_scores(h, x, i, sums.scores);

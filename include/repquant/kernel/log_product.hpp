@@ -7,23 +7,23 @@
 ///               odd  = sum over odd c of 2^(D - (c-1)/2) v            value = (even + odd sqrt 1/2) s 2^-D
 ///
 /// Codes that mean zero add nothing. The powers go band by band (power_rows.hpp), and the sums of the bands
-/// are joined with their own powers. Three forms, by what an instruction set multiplies:
+/// are joined with their own powers (log_bands.hpp). Three forms, by what an instruction set multiplies:
 ///
 ///   bytes, summed in int32 at once   rows of bytes through the products of gemm.hpp
-///   bytes, summed in int16           lists of the bytes that are not zero (power_list.hpp), row by row. If
-///                                    the bytes of a row add up to at most 2^15 / 2^(b-1), b the bits of the
-///                                    values, no sum of theirs with values of -2^(b-1) .. 2^(b-1) - 1 leaves
-///                                    int16. A softmax adds up to one: mostly the whole row fits, and nothing
-///                                    is widened before its end
+///   bytes, summed in int16           the same, or lists of the bytes that are not zero (power_list.hpp), row
+///   by
+///                                    row. A list costs as much as a row has places, whatever the columns
+///                                    are, and saves products: it is taken where the columns are more than a
+///                                    panel and either int16 holds fewer than eight products of any byte and
+///                                    value, or at most a fifth of the bytes are not zero
 ///   int16                            one band where bytes need two: all of log2 up to shift 14
 ///
-/// Length: three forms of one product, which share their rows and how bands are joined.
+/// If the bytes of a row add up to at most 2^15 / 2^(b-1), b the bits of the values, no sum of theirs with
+/// values of -2^(b-1) .. 2^(b-1) - 1 leaves int16. A softmax adds up to one: mostly the whole row fits, and
+/// nothing is widened before its end.
 #pragma once
 
-#include <repquant/kernel/gemm.hpp>
-#include <repquant/kernel/listed_kernels.hpp>
-#include <repquant/kernel/power_list.hpp>
-#include <repquant/kernel/sum_rows.hpp>
+#include <repquant/kernel/log_bands.hpp>
 
 namespace repquant {
 
@@ -75,112 +75,13 @@ constexpr std::size_t log_product_scratch(index m, index keys) noexcept {
 
 namespace detail {
 
-/// The rows of codes that log_product works on, and where to.
-template<class Sum>
-struct log_rows {
-  const std::uint8_t* codes = nullptr;
-  index m = 0;
-  index code_stride = 0;
-  index k = 0;  ///< places that count
-  Sum* sums = nullptr;
-  index sum_stride = 0;
-  [[nodiscard]] index blocks() const noexcept { return (k + power_block - 1) / power_block; }
-
-  /// Joins the sums of a band: to = to times + band. times is 0 for the first band.
-  void join(index row, index column, const auto* band, index count, Sum times) const noexcept {
-    Sum* const to = sums + row * sum_stride + column;
-    for (index j = 0; j < count; ++j) {
-      to[j] = (times == 0 ? Sum{0} : to[j] * times) + static_cast<Sum>(band[j]);
-    }
-  }
-  /// A band with nothing in it.
-  void join_nothing(index row, index count, Sum times) const noexcept {
-    Sum* const to = sums + row * sum_stride;
-    for (index j = 0; j < count; ++j) to[j] = times == 0 ? Sum{0} : to[j] * times;
-  }
-};
-
-/// One band by rows of bytes or int16.
-template<instruction_set Set, class Arch, class Power, class Visible, class Sum>
-inline void multiply_band(const power_table& table, const log_rows<Sum>& r, const Visible& visible,
-                          const gemm_weights& v, Sum times, std::span<std::byte> scratch) noexcept {
-  const index width = r.blocks() * power_block;
-  auto* const row_sums = reinterpret_cast<std::int32_t*>(scratch.data());
-  auto* const rows = reinterpret_cast<Power*>(row_sums + (r.m + 1) / 2 * 2);
-  std::int32_t any = 0;
-  for (index i = 0; i < r.m; ++i) {
-    row_sums[i] = power_row<Arch>(table, r.codes + i * r.code_stride, std::min<index>(visible(i), r.k),
-                                  r.blocks(), rows + i * width);
-    any |= row_sums[i];
-  }
-  if (any == 0) {
-    for (index i = 0; i < r.m; ++i) r.join_nothing(i, v.layout.n, times);
-    return;
-  }
-  gemm_weights w = v;
-  w.places = std::min(width, v.layout.padded_k());  // the rows and the panels are padded with zeros
-  const std::span<std::byte> rest = scratch.subspan(
-      static_cast<std::size_t>(reinterpret_cast<std::byte*>(rows + r.m * width) - scratch.data()));
-  const auto run = [&](auto&& epilogue) {
-    gemm<Set>(w, rows, r.m, width, 0, w.layout.panels(), rest, epilogue, row_sums);
-  };
-  if constexpr (std::same_as<Sum, std::int32_t>) {
-    if (times == 0) return run(sum_rows{r.sums, r.sum_stride});
-  }
-  run([&](index i, index column, const auto* sums, index count) { r.join(i, column, sums, count, times); });
-}
-
-/// One band by lists of the bytes that are not zero.
-template<instruction_set Set, class Arch, class Visible, class Sum>
-requires ListsRows<Set>
-inline void multiply_listed_band(const power_table& table, const log_rows<Sum>& r, const Visible& visible,
-                                 const gemm_weights& v, std::int32_t fitting, Sum times,
-                                 std::span<std::byte> scratch) noexcept {
-  using K = typename listed_kernels_of<Set>::type;
-  const panel_layout& l = v.layout;
-  power_list list;
-  list.fours = reinterpret_cast<std::uint32_t*>(scratch.data());
-  list.at = list.fours + r.blocks() * (power_block / 4);
-  alignas(64) std::int32_t sums[static_cast<std::size_t>(gemm_tile_sums)];
-  for (index i = 0; i < r.m; ++i) {
-    list_powers<Arch>(table, r.codes + i * r.code_stride, std::min<index>(visible(i), r.k), r.blocks(),
-                      4 * l.width(), list);
-    if (list.count == 0) {
-      r.join_nothing(i, l.n, times);
-      continue;
-    }
-    listed_operands t;
-    t.fours = list.fours;
-    t.at = list.at;
-    t.count = list.count;
-    t.row_sum = list.sum;
-    t.panel_bytes = l.panel_bytes();
-    for (index panel = 0; panel < l.panels();) {
-      const index panels = K::panels(l.panels() - panel);
-      const index column = panel * l.width();
-      const index count = std::min(panels * l.width(), l.n - column);
-      const listed_function row = K::row(panels, list.sum <= fitting);
-      t.panel = v.panels + panel * l.panel_bytes();
-      if (v.slope != nullptr) t.slope = v.slope + column;
-      t.sums = sums;
-      panel += panels;
-      if constexpr (std::same_as<Sum, std::int32_t>) {
-        if (times == 0 && count == panels * l.width()) {
-          t.sums = r.sums + i * r.sum_stride + column;
-          row(t);
-          continue;
-        }
-      }
-      row(t);
-      if (v.wide_slope == nullptr) {
-        r.join(i, column, sums, count, times);
-        continue;
-      }
-      std::int64_t wide[static_cast<std::size_t>(gemm_tile_sums)];
-      for (index j = 0; j < count; ++j) wide[j] = sums[j] + v.wide_slope[column + j] * list.sum;
-      r.join(i, column, wide, count, times);
-    }
-  }
+/// True where more than a fifth of the bytes of all bands are not zero, by the n codes of one row: two of
+/// three fours of them, so that lists would save less than they cost.
+template<int Steps>
+inline bool fills_rows(const logarithmic<Steps>& c, const std::uint8_t* codes, index n) noexcept {
+  index used = 0;
+  for (index i = 0; i < n; ++i) used += codes[i] <= c.smallest() ? 1 : 0;
+  return 5 * used >= n * Steps * power_bands(c);
 }
 
 }  // namespace detail
@@ -189,42 +90,55 @@ inline void multiply_listed_band(const power_table& table, const log_rows<Sum>& 
 ///
 /// Shapes    codes [m x v.summed_places()] with code_stride between rows, readable to the next multiple of
 ///           32; even and odd [m x n] with sum_stride between rows (odd unused for log2); visible(i) <=
-///           v.summed_places(): codes behind it count as zero; scratch [log_product_scratch(m, k)]
+///           v.summed_places(): codes behind it count as zero; scratch [log_product_scratch(m, k)]; weights
+///           null, or [m], to which the sums go that a column of ones would have
 /// Requires  v.layout = value_layout(Set, c, ...) of values of `bits` bits, v.slope[d] = layout.shift - zero
 ///           point of column d (or the wide ones, with wide_offset 0, where not log_corrections_fit); Sum
 ///           int32: log_product_fits; int64: k <= 2^17
-/// Cost      bytes summed in int32: Steps * power_bands(c) * m n k products; lists: those of fours of places
-///           with a code of the band; int16: m n k products
+/// Cost      rows of bytes: Steps * power_bands(c) * m n k products; lists: those of fours of places with a
+///           code of the band; int16: m n k products
 /// Precision exact
 /// Source    even/odd form: RepQ-ViT (arXiv 2212.08254) eq. 11 without its rounding of the odd code
 template<instruction_set Set, class Arch, int Steps, class Visible, class Sum>
 inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, index m, index code_stride,
                         const Visible& visible, const gemm_weights& v, int bits, Sum* even, Sum* odd,
-                        index sum_stride, std::span<std::byte> scratch) noexcept {
+                        index sum_stride, std::span<std::byte> scratch,
+                        weight_sums* weights = nullptr) noexcept {
   static_assert(std::same_as<Sum, std::int32_t> || std::same_as<Sum, std::int64_t>);
   const index k = v.summed_places();
   REPQUANT_ASSERT(scratch.size() >= log_product_scratch(m, k));
   REPQUANT_ASSERT(v.offset == nullptr && v.common_slope == 0);
-  detail::log_rows<Sum> rows{codes, m, code_stride, k, even, sum_stride};
+  detail::log_rows<Sum> rows{codes, m, code_stride, k, even, sum_stride, weights};
+  if (weights != nullptr) std::fill(weights, weights + m, weight_sums{});
   if constexpr (Steps == 1 && !sums_bytes_exactly(Set)) {
     if (log_rows_are_words(Set, c, v.layout.k, bits)) {
-      detail::multiply_band<Set, Arch, std::int16_t>(make_power_table(c, 0, 0, 15), rows, visible, v, Sum{0},
-                                                     scratch);
+      detail::multiply_band<Set, Arch, std::int16_t>(make_power_table(c, 0, 0, 15), rows, visible, v, 0,
+                                                     Sum{0}, scratch);
       return;
     }
   }
+  const std::int32_t fitting = 32768 >> (bits - 1);
+  [[maybe_unused]] bool listed = false;
+  if constexpr (detail::ListsRows<Set>) {
+    listed = v.layout.panels() > 1 &&
+             (v.layout.products < 8 ||
+              !detail::fills_rows(c, codes + (m - 1) * code_stride, std::min<index>(visible(m - 1), k)));
+  }
   for (int parity = 0; parity < Steps; ++parity) {
     rows.sums = parity == 0 ? even : odd;
+    rows.parity = parity == 0 ? &weight_sums::even : &weight_sums::odd;
     int before = -1;  // the last shift of the bands so far
     for (int band = 0; band < power_bands(c); ++band) {
       const power_table table = make_power_table(c, parity, band);
       const Sum times = before < 0 ? Sum{0} : Sum{1} << (table.last_shift - before);
       before = table.last_shift;
       if constexpr (detail::ListsRows<Set>) {
-        detail::multiply_listed_band<Set, Arch>(table, rows, visible, v, 32768 >> (bits - 1), times, scratch);
-      } else {
-        detail::multiply_band<Set, Arch, std::uint8_t>(table, rows, visible, v, times, scratch);
+        if (listed) {
+          detail::multiply_listed_band<Set, Arch>(table, rows, visible, v, fitting, times, scratch);
+          continue;
+        }
       }
+      detail::multiply_band<Set, Arch, std::uint8_t>(table, rows, visible, v, fitting, times, scratch);
     }
   }
 }

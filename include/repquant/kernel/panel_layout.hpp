@@ -98,6 +98,11 @@ constexpr index products_in_range(std::int64_t max_x, std::int64_t low, std::int
   return p;
 }
 
+/// How many products of a row meet in an int16 that takes all of its places: two of each four.
+constexpr std::int32_t products_of_all(index k) noexcept {
+  return static_cast<std::int32_t>((k + 3) / 4 * 2);
+}
+
 /// True where the panels are more than a second-level cache is sure to hold: they come from memory.
 constexpr bool outgrows_cache(const panel_layout& l) noexcept { return l.bytes() > index{1} << 19; }
 

@@ -5,8 +5,6 @@
 /// depth. In a band that ends with shift L, a code of shift s is 2^(L - s), at most 128; codes of other
 /// bands, of the other parity (log_sqrt2) and those that mean zero are 0. A band is a row of bytes. Where it
 /// is int16 that are multiplied, log2 up to shift 14 is one band, up to 2^14.
-///
-/// Length: one look-up, its uses, and their forms without it.
 #pragma once
 
 #include <repquant/codec/logarithmic.hpp>
@@ -179,40 +177,6 @@ requires(std::same_as<Power, std::uint8_t> || std::same_as<Power, std::int16_t>)
       sum += power;
     }
     std::fill(out + n, out + blocks * power_block, Power{0});
-    return sum;
-  }
-}
-
-/// The sum of the multipliers of n codes; nothing behind them is read.
-///
-/// Requires  fewer than 2^16 codes
-/// Cost      one pass: of blocks in registers where there is a look-up in one
-template<class Arch>
-inline std::int32_t power_sum(const power_table& t, const std::uint8_t* codes, index n) noexcept {
-#if XSIMD_WITH_AVX2
-  if constexpr (detail::has_avx2<Arch> || detail::has_avx512<Arch>) {
-    const detail::power_lookup<Arch> look_up(t);
-    const __m256i zero = _mm256_setzero_si256();
-    __m256i sums = zero;
-    const auto add = [&](const std::uint8_t* from, index b, index count) {
-      const __m256i place = look_up.places(from, b, count);
-      const __m256i high = _mm256_sad_epu8(look_up.high_bytes(place), zero);
-      sums = _mm256_add_epi64(sums, _mm256_sad_epu8(look_up.low_bytes(place), zero));
-      sums = _mm256_add_epi64(sums, _mm256_slli_epi64(high, 8));
-    };
-    const index whole = n / power_block;
-    for (index b = 0; b < whole; ++b) add(codes, b, n);
-    if (const index rest = n - whole * power_block; rest > 0) {
-      std::uint8_t last[power_block] = {};
-      std::copy_n(codes + whole * power_block, rest, last);
-      add(last, 0, rest);
-    }
-    return detail::sum_of_lanes_avx2<Arch>(sums);
-  } else
-#endif
-  {
-    std::int32_t sum = 0;
-    for (index k = 0; k < n; ++k) sum += detail::power_of(t, codes[k]);
     return sum;
   }
 }

@@ -31,22 +31,30 @@ struct operands {
   }
 };
 
+/// Even and odd sums, those of values and those of ones.
+struct sums {
+  std::array<std::vector<std::int64_t>, 2> values;
+  std::array<std::vector<std::int64_t>, 2> weights;
+};
+
 /// Even and odd sums by definition: 2^(D - floor(c / steps)), with code, D and zero counted here anew.
 template<int Steps>
-std::array<std::vector<std::int64_t>, 2> by_definition(const rq::logarithmic<Steps>& codec,
-                                                       const operands& o) {
+sums by_definition(const rq::logarithmic<Steps>& codec, const operands& o) {
   const int levels = 1 << codec.bits;
   int smallest = levels - (codec.zero == rq::zero_rule::last_code ? 2 : 1);
   while (smallest / Steps > codec.depth) --smallest;
   const int depth = smallest / Steps;
-  std::array<std::vector<std::int64_t>, 2> want;
-  for (auto& w : want) w.assign(static_cast<std::size_t>(o.m * o.n), 0);
+  sums want;
+  for (auto& w : want.values) w.assign(static_cast<std::size_t>(o.m * o.n), 0);
+  for (auto& w : want.weights) w.assign(static_cast<std::size_t>(o.m), 0);
   for (rq::index i = 0; i < o.m; ++i) {
     for (rq::index j = 0; j < o.visible[static_cast<std::size_t>(i)]; ++j) {
       const int c = o.codes[static_cast<std::size_t>(i * o.stride() + j)];
       if (c > smallest) continue;
+      want.weights[static_cast<std::size_t>(c % Steps)][static_cast<std::size_t>(i)] +=
+          std::int64_t{1} << (depth - c / Steps);
       for (rq::index d = 0; d < o.n; ++d) {
-        want[static_cast<std::size_t>(c % Steps)][static_cast<std::size_t>(i * o.n + d)] +=
+        want.values[static_cast<std::size_t>(c % Steps)][static_cast<std::size_t>(i * o.n + d)] +=
             (std::int64_t{1} << (depth - c / Steps)) *
             (std::int64_t{o.values[static_cast<std::size_t>(j * o.n + d)]} -
              o.zero[static_cast<std::size_t>(d)]);
@@ -57,8 +65,7 @@ std::array<std::vector<std::int64_t>, 2> by_definition(const rq::logarithmic<Ste
 }
 
 template<rq::instruction_set Set, class Arch, int Steps, class Sum>
-bool run(const rq::logarithmic<Steps>& codec, const operands& o,
-         const std::array<std::vector<std::int64_t>, 2>& want) {
+bool run(const rq::logarithmic<Steps>& codec, const operands& o, const sums& want) {
   const rq::panel_layout layout = rq::value_layout(Set, codec, o.k, o.n, o.bits);
   std::vector<std::byte> panels(static_cast<std::size_t>(layout.bytes()));
   rq::pack_panels(layout, {o.values.data(), 1, o.n}, panels.data());
@@ -85,16 +92,21 @@ bool run(const rq::logarithmic<Steps>& codec, const operands& o,
     const guarded::memory<std::uint8_t> codes(std::span<const std::uint8_t>(o.codes), edge);
     // scratch is aligned as a workspace is: whole times 64 bytes before the forbidden page
     const guarded::memory<std::byte> scratch((rq::log_product_scratch(o.m, o.k) + 63) / 64 * 64, edge);
+    std::vector<rq::weight_sums> weights(static_cast<std::size_t>(o.m), {-1, -1});
+    const bool asks = edge == guarded::edge::back;
     std::fill(odd.span().begin(), odd.span().end(), Sum{5});
     rq::log_product<Set, Arch>(
         codec, codes.data(), o.m, o.stride(),
         [&](rq::index i) { return o.visible[static_cast<std::size_t>(i)]; }, v, o.bits, even.data(),
-        odd.data(), sum_stride, scratch.span());
+        odd.data(), sum_stride, scratch.span(), asks ? weights.data() : nullptr);
     for (rq::index i = 0; i < o.m; ++i) {
+      const auto row = static_cast<std::size_t>(i);
+      good = good && weights[row].even == (asks ? want.weights[0][row] : -1) &&
+             weights[row].odd == (asks ? want.weights[1][row] : -1);
       for (rq::index d = 0; d < o.n; ++d) {
         const auto at = static_cast<std::size_t>(i * o.n + d);
-        good = good && even.data()[i * sum_stride + d] == want[0][at] &&
-               odd.data()[i * sum_stride + d] == (Steps == 2 ? want[1][at] : 5);
+        good = good && even.data()[i * sum_stride + d] == want.values[0][at] &&
+               odd.data()[i * sum_stride + d] == (Steps == 2 ? want.values[1][at] : 5);
       }
     }
   }
