@@ -216,7 +216,7 @@ class float_sites_model {
           centered(q, n * d, h.q_zero) * centered(k, g * d, key_zero).transpose();
       repquant::matrix<double> even = repquant::matrix<double>::Zero(q.rows(), k.rows());
       repquant::matrix<double> odd = even;
-      const repquant::value_factor<> factor(h.probability);
+      const repquant::value_factor factor(h.probability);
       std::vector<float> factors(static_cast<std::size_t>(q.rows()), 1.0F);
       for (index i = 0; i < q.rows(); ++i) {
         const index seen = h.visible(i);
@@ -235,7 +235,7 @@ class float_sites_model {
             weigh(h.probability, codes[static_cast<std::size_t>(j)], even(i, j), odd(i, j));
           }
         }
-        if (!exact) factors[static_cast<std::size_t>(i)] = factor(codes.data(), seen);
+        if (!exact) factors[static_cast<std::size_t>(i)] = factor.of(codes.data(), seen);
       }
       repquant::value_scales scales{h.value_scale, {}};
       if (!exact) scales = repquant::scales_of(h.probability, h.value_scale, even_scale, odd_scale);

@@ -19,7 +19,6 @@ struct weight_sums {
 /// Sums the weights of rows of codes.
 ///
 /// Precision exact, the same for every Arch
-template<class Arch = default_arch>
 class weight_adder {
  public:
   explicit weight_adder(const probability_code& code) noexcept : code_(code) {
@@ -33,12 +32,12 @@ class weight_adder {
       }
     });
   }
-  [[nodiscard]] weight_sums operator()(const std::uint8_t* codes, index n) const noexcept {
+  template<class Arch>
+  [[nodiscard]] weight_sums of(const std::uint8_t* codes, index n) const noexcept {
     weight_sums s;
     code_.visit([&]<class C>(const C& codec, const auto& p) {
       if constexpr (std::same_as<C, uniform>) {
-        for (index i = 0; i < n; ++i) s.even += codes[i];
-        s.even -= n * std::int64_t{p.zero_point};
+        s.even = detail::row_sum(codes, n) - n * std::int64_t{p.zero_point};
       } else if (one_table_) {
         constexpr index most = 1 << 15;  // so that an int32 holds the sum
         for (index i = 0; i < n; i += most) {
@@ -65,7 +64,6 @@ class weight_adder {
 };
 
 /// Gives the factor of a row of value sums: 1 for codes that are not relative.
-template<class Arch = default_arch>
 class value_factor {
  public:
   explicit value_factor(const probability_code& code) noexcept : relative_(code.relative), weights_(code) {
@@ -74,9 +72,10 @@ class value_factor {
     two_ = !scales.odd.empty();
   }
   /// 1 / t for the codes of the keys that a query sees; 0 where it sees none, or none has weight.
-  [[nodiscard]] float operator()(const std::uint8_t* codes, index visible) const noexcept {
+  template<class Arch = default_arch>
+  [[nodiscard]] float of(const std::uint8_t* codes, index visible) const noexcept {
     if (!relative_) return 1;
-    const weight_sums s = weights_(codes, visible);
+    const weight_sums s = weights_.of<Arch>(codes, visible);
     float t = lane::mul(static_cast<float>(s.even), even_);
     if (two_) t = lane::add(t, lane::mul(static_cast<float>(s.odd), odd_));
     return t > 0 ? lane::div(1.0F, t) : 0.0F;
@@ -84,7 +83,7 @@ class value_factor {
 
  private:
   bool relative_;
-  weight_adder<Arch> weights_;
+  weight_adder weights_;
   float even_ = 0;
   float odd_ = 0;
   bool two_ = false;

@@ -59,9 +59,9 @@ struct simulated_products {
       const index kv_cols = s.kv_heads * s.inner;
       const std::span<std::uint8_t> read_k = parts.take<std::uint8_t>(keys * kv_cols);
       const std::span<std::uint8_t> read_v = parts.take<std::uint8_t>(keys * kv_cols);
-      const kept_groups groups(kept, head_of(s, constants, 0, rows, keys), keys);
+      const kept_heads heads(kept, head_of(s, constants, 0, rows, keys), kept_sizes_of(s), keys);
       for (index g = 0; g < s.kv_heads; ++g)
-        groups.read(g, read_k.data() + g * s.inner, read_v.data() + g * s.inner, kv_cols);
+        heads.read(g, read_k.data() + g * s.inner, read_v.data() + g * s.inner, kv_cols);
       k = read_k.data();
       v = read_v.data();
     }
@@ -78,7 +78,7 @@ struct simulated_products {
       const attention_head h = head_of(s, constants, n, rows, keys);
       const attention_operands x = operands_of(s, n, q, k, v, out);
       const value_scales scales = scales_of<Arch>(h.probability, h.value_scale, even_scale, odd_scale);
-      const value_factor<Arch> factor(h.probability);
+      const value_factor factor(h.probability);
       const auto run = [&]<class Sum>(const attention_sums<Sum>& sums) {
         for (index i = 0; i < rows; ++i) {
           sum_scores(h, x, i, sums.scores);
@@ -89,7 +89,7 @@ struct simulated_products {
           value_row<Arch>(std::span<const Sum>(sums.even),
                           std::span<const Sum>(sums.odd).first(scales.odd.size()), scales,
                           std::span<float>(x.out + i * x.out_stride, sums.even.size()),
-                          factor(codes.data(), h.visible(i)));
+                          factor.of<Arch>(codes.data(), h.visible(i)));
         }
       };
       if (fits_double(h)) {

@@ -58,24 +58,6 @@ constexpr std::size_t gemm_scratch_bytes(const panel_layout& l) noexcept {
 
 namespace detail {
 
-/// The low four bits of four codes, then the high ones, and so on; behind the last code zeros.
-///
-/// Shapes  x [n], out [2 n] with n rounded up to a multiple of 8
-inline void split_codes(const std::uint8_t* x, index n, std::uint8_t* out) noexcept {
-  const auto split = [](const std::uint8_t* four, std::uint8_t* to) {
-    std::uint32_t codes = 0;
-    std::memcpy(&codes, four, sizeof codes);
-    constexpr std::uint32_t low = 0x0F0F0F0FU;
-    const std::uint32_t both[2] = {codes & low, codes >> 4U & low};
-    std::memcpy(to, both, sizeof both);
-  };
-  const index whole = n / 4 * 4;
-  for (index i = 0; i < whole; i += 4) split(x + i, out + 2 * i);
-  std::uint8_t rest[8] = {};
-  std::copy(x + whole, x + n, rest);
-  for (index i = whole; i < (n + 7) / 8 * 8; i += 4) split(rest + (i - whole), out + 2 * i);
-}
-
 /// The rows of a block: as the tiles want them, and as they are.
 template<class Value>
 struct gemm_block {
@@ -87,14 +69,22 @@ struct gemm_block {
   /// The operands of all tiles of a panel.
   [[nodiscard]] tile_operands of_panel(const gemm_weights& w, index panel) const noexcept {
     const panel_layout& l = w.layout;
-    const index corrections = panel * l.groups() * l.width();
     tile_operands o = t;
-    if (w.offset != nullptr) o.offset = w.offset + corrections;
-    if (w.slope != nullptr) o.slope = w.slope + corrections;
-    if (w.scale != nullptr) o.scale = w.scale + corrections;
-    o.panel = w.panels + panel * l.panel_bytes();
+    o.offset = w.offset;
+    o.slope = w.slope;
+    o.scale = w.scale;
+    o.panel = w.panels;
     o.panel_bytes = l.panel_bytes();
+    to_next(o, panel, l.width());
     return o;
+  }
+  /// Moves operands of a panel on by some panels, of `width` columns.
+  static void to_next(tile_operands& o, index panels, index width) noexcept {
+    const index corrections = panels * o.groups * width;
+    if (o.offset != nullptr) o.offset += corrections;
+    if (o.slope != nullptr) o.slope += corrections;
+    if (o.scale != nullptr) o.scale += corrections;
+    o.panel += panels * o.panel_bytes;
   }
   /// Moves operands of a panel to a row.
   void to_row(tile_operands& o, index row) const noexcept {
@@ -164,12 +154,12 @@ inline void run_one_row(const gemm_weights& w, const gemm_block<Value>& block, i
   const tile_function several = K::template tile<Grouped>(l, 1, side_by_side);
   const tile_function one = K::template tile<Grouped>(l, 1, 1);
   constexpr index together = gemm_tile_sums / K::width;
+  tile_operands t = block.of_panel(w, first_panel);
+  t.fetches = outgrows_cache(l);
   for (index first = first_panel; first < last_panel; first += together) {
     const index last = std::min(last_panel, first + together);
     for (index panel = first; panel < last;) {
       const index panels = last - panel >= side_by_side ? side_by_side : 1;
-      tile_operands t = block.of_panel(w, panel);
-      t.fetches = outgrows_cache(l);
       sum* const to = sums + (panel - first) * K::width;
       if constexpr (Grouped) {
         t.reals = to;
@@ -177,6 +167,7 @@ inline void run_one_row(const gemm_weights& w, const gemm_block<Value>& block, i
         t.sums = to;
       }
       (panels == 1 ? one : several)(t);
+      block.to_next(t, panels, K::width);
       panel += panels;
     }
     const index column = first * K::width;
@@ -198,6 +189,7 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
   alignas(64) std::int32_t sums[static_cast<std::size_t>(gemm_tile_sums)];
   alignas(64) float reals[static_cast<std::size_t>(gemm_tile_sums)];
   const panel_layout& l = w.layout;
+  const bool fetches = outgrows_cache(l);
   // true, and the place is set, where the tiles of these columns store their results themselves
   const auto stores_in_place = [&]([[maybe_unused]] tile_operands& t, [[maybe_unused]] index row,
                                    index column, index columns) {
@@ -220,11 +212,11 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
   };
   const auto run = [&](tile_function tile, tile_operands& t, index row, index row_count, index panel,
                        index panels) {
-    const index column = panel * l.width();
-    const index columns = panels * l.width();
+    const index column = panel * K::width;
+    const index columns = panels * K::width;
     const index count = std::min(columns, l.n - column);
     block.to_row(t, row);
-    t.fetches = row == 0 && outgrows_cache(l);
+    t.fetches = fetches && row == 0;
     if (stores_in_place(t, row, column, columns)) return tile(t);
     t.sums = sums;
     t.sums_stride = columns;
@@ -255,9 +247,9 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
   for (index panel = first_panel; panel < last_panel;) {
     const index panels = last_panel - panel >= side_by_side ? side_by_side : 1;
     tile_operands t = block.of_panel(w, panel);
-    if (full > 0 && stores_in_place(t, 0, panel * l.width(), l.width())) {
+    if (full > 0 && stores_in_place(t, 0, panel * K::width, K::width)) {
       for (index row = 0; row < full; row += tile_rows, block.move_on(t, tile_rows)) {
-        t.fetches = row == 0 && outgrows_cache(l);
+        t.fetches = fetches && row == 0;
         tall(t);
       }
     } else {
