@@ -114,7 +114,7 @@ inline void attend(const attention_head& h, const prepared_head& head, const att
   constexpr instruction_set set = instruction_set_of<Arch>;
   REPQUANT_ASSERT(head.of->set == set);
   detail::attention_forms f = head.of->forms;
-  f.value_wide = detail::values_are_wide(h, f);
+  f.value_wide = h.keys > f.narrow_keys;
   const index dim = h.head_dim;
   const index block = std::min(h.queries, detail::attention_block);
   const index stride = padded_scores(h.keys);

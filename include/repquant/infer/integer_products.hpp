@@ -206,7 +206,7 @@ struct integer_products {
       if (foreign || reads_codes(h, is_prepared ? prepared(n).of->forms : detail::forms_of(h)))
         heads.read(n / sharing, read_k, read_v, s.inner);
       if (!foreign) {
-        packed = heads[n];
+        packed = heads.of(n, n / sharing);
       } else if (n % sharing == 0) {
         packed = pack_keys_values<Arch>(h, x, rest.first(front));
       }

@@ -63,22 +63,21 @@ class kept_heads {
         capacity_(kept.capacity),
         layouts_(detail::kept_layouts(kept.set, h, sizes.groups, tokens, kept.capacity)),
         keys_(kept.memory),
-        key_bytes_(kept.capacity / layouts_.keys.width() * layouts_.keys.panel_bytes()),
+        key_bytes_((kept.capacity >> panel_width_bits(kept.set)) * layouts_.keys.panel_bytes()),
         offsets_(reinterpret_cast<std::int32_t*>(keys_ + sizes.groups * key_bytes_)),
         values_(reinterpret_cast<std::byte*>(offsets_ + sizes.groups * sizes.sharing * kept.capacity)) {
     REPQUANT_ASSERT(reinterpret_cast<std::uintptr_t>(kept.memory) % sizeof(std::int32_t) == 0);
   }
 
-  /// A head as attend reads it.
-  [[nodiscard]] packed_keys_values operator[](index head) const noexcept {
-    const index group = head / sizes_.sharing;
+  /// A head of a group as attend reads it.
+  [[nodiscard]] packed_keys_values of(index head, index group) const noexcept {
     const index dim = layouts_.keys.k;
-    const index width = layouts_.values.width();
+    const int width_bits = panel_width_bits(layouts_.values.set);
     packed_keys_values p = layouts_;
     p.key_panels = keys_ + group * key_bytes_;
     p.key_offsets = offsets_ + head * capacity_;
-    p.first_column = group * dim % width;
-    p.value_panels = values_ + group * dim / width * layouts_.values.panel_bytes();
+    p.first_column = (group * dim) & ((index{1} << width_bits) - 1);
+    p.value_panels = values_ + ((group * dim) >> width_bits) * layouts_.values.panel_bytes();
     p.values.n = p.first_column + dim;
     return p;
   }
@@ -94,20 +93,15 @@ class kept_heads {
     REPQUANT_ASSERT(position + rows <= layouts_.keys.n);
     const index dim = layouts_.keys.k;
     const index stride = sizes_.groups * dim;
-    for (index g = 0; g < sizes_.groups; ++g) {
-      write_codes(layouts_.keys, {position, position + rows, 0, dim}, {k + g * dim, stride, 1},
-                  keys_ + g * key_bytes_);
-    }
     write_codes(layouts_.values, {0, stride, position, position + rows}, {v, 1, stride}, values_);
-    for (index head = 0; head < sizes_.groups * sizes_.sharing; ++head) {
-      const std::int32_t* const zero = q_zero.data() + head * dim;
-      for (index i = 0; i < rows; ++i) {
-        const std::uint8_t* const key = k + i * stride + head / sizes_.sharing * dim;
-        std::uint32_t sum = 0;
-        for (index d = 0; d < dim; ++d)
-          sum -=
-              static_cast<std::uint32_t>(zero[d]) * static_cast<std::uint32_t>(key[d] - layouts_.keys.shift);
-        offsets_[head * capacity_ + position + i] = static_cast<std::int32_t>(sum);
+    const std::int32_t* zero = q_zero.data();
+    std::int32_t* offsets = offsets_ + position;  // of a head
+    for (index g = 0; g < sizes_.groups; ++g) {
+      const std::uint8_t* const keys = k + g * dim;
+      write_codes(layouts_.keys, {position, position + rows, 0, dim}, {keys, stride, 1},
+                  keys_ + g * key_bytes_);
+      for (index n = 0; n < sizes_.sharing; ++n, zero += dim, offsets += capacity_) {
+        for (index i = 0; i < rows; ++i) offsets[i] = offset_of(keys + i * stride, zero, dim);
       }
     }
   }
@@ -123,6 +117,15 @@ class kept_heads {
   }
 
  private:
+  /// -sum_d zero[d] (key[d] - shift) modulo 2^32.
+  [[nodiscard]] std::int32_t offset_of(const std::uint8_t* key, const std::int32_t* zero,
+                                       index dim) const noexcept {
+    std::uint32_t sum = 0;
+    for (index d = 0; d < dim; ++d)
+      sum -= static_cast<std::uint32_t>(zero[d]) * static_cast<std::uint32_t>(key[d] - layouts_.keys.shift);
+    return static_cast<std::int32_t>(sum);
+  }
+
   kept_sizes sizes_;
   index capacity_;
   packed_keys_values layouts_;

@@ -20,6 +20,7 @@
 /// Length: three forms of one product, which share their rows and how bands are joined.
 #pragma once
 
+#include <repquant/kernel/exact_range.hpp>
 #include <repquant/kernel/gemm.hpp>
 #include <repquant/kernel/listed_kernels.hpp>
 #include <repquant/kernel/power_list.hpp>
@@ -27,9 +28,12 @@
 
 namespace repquant {
 
+/// The largest multiplier of a band of bytes.
+inline constexpr std::int64_t largest_power = 128;
+
 /// True where all band sums of k codes with values |v| <= max_v fit an int32.
 constexpr bool log_bands_fit(index k, std::int64_t max_v) noexcept {
-  return max_v == 0 || k <= 0x7FFFFFFF / 128 / max_v;
+  return product_fits(k, largest_power, max_v);
 }
 /// True where the joined sums do.
 template<int Steps>
