@@ -277,6 +277,10 @@ TEST_CASE("what a decoder cannot run is refused with its place", "[infer][decode
   CHECK(p.engine.check_rows(cache, 3).code == rq::errc::shape_mismatch);
   cache.most = 19;
   CHECK(p.engine.check_rows(cache, 2).want == 19);  // room
-  cache.memory = cache.memory.first(p.engine.cache_bytes(19) - 1);
+  exact_memory moved(p.engine.cache_bytes(19) + 4);
+  cache.memory = moved.span().subspan(1);
+  CHECK(p.engine.check_rows(cache, 1).code == rq::errc::bad_format);
+  CHECK(p.engine.check_rows(cache, 1).got == 1);  // byte behind a multiple of 4
+  cache.memory = memory.span().first(p.engine.cache_bytes(19) - 1);
   CHECK(p.engine.check_rows(cache, 1).want == static_cast<std::int64_t>(p.engine.cache_bytes(19)));
 }
