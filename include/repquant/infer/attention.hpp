@@ -173,6 +173,7 @@ inline void attend(const attention_head& h, const prepared_head& head, const att
     const std::uint8_t* q = x.q + i0 * x.q_stride;
     if (!f.score_wide) {
       auto* const sums = reinterpret_cast<std::int32_t*>(scores.data());
+      keys.layout.n = keys.layout.padded_n();  // rows have room for whole panels, which are stored at once
       gemm<set>(keys, q, rows, x.q_stride, 0, panels, words, sum_rows{sums, stride});
       h.probability.visit([&](const auto& codec, const auto& p) {
         probability_codes<Arch>(codec, p, sums, rows, h.keys, visible, h.score_multiplier, masked,
@@ -207,11 +208,17 @@ inline void attend(const attention_head& h, const prepared_head& head, const att
       h.probability.visit([&]<class C>(const C& codec, const auto& p) {
         if constexpr (std::same_as<C, uniform>) {
           values.places = p.zero_point == 0 ? seen : h.keys;  // masked codes are the zero point
-          gemm<set>(values, codes.data(), rows, stride, 0, values.layout.panels(), words,
-                    [e, sum_stride](index r, index column, const auto* from, index count) {
-                      Sum* const to = e + r * sum_stride + column;
-                      for (index d = 0; d < count; ++d) to[d] = static_cast<Sum>(from[d]);
-                    });
+          const auto run = [&](auto&& epilogue) {
+            gemm<set>(values, codes.data(), rows, stride, 0, values.layout.panels(), words, epilogue);
+          };
+          if constexpr (std::same_as<Sum, std::int32_t>) {
+            values.layout.n = values.layout.padded_n();  // as above
+            run(sum_rows{e, sum_stride});
+          } else {
+            run([e, sum_stride](index r, index column, const auto* from, index count) {
+              std::copy(from, from + count, e + r * sum_stride + column);
+            });
+          }
         } else {
           values.places = seen;
           log_product<set, Arch>(codec, codes.data(), rows, stride, visible, values, h.code_bits, e, o,

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// integer_products: the matrix products of the engine, in exact integers.
+///
+/// Length: what is read from an instruction, what is prepared of it, and its run.
 #pragma once
 
 #include <repquant/infer/attention.hpp>
