@@ -6,6 +6,7 @@
 #pragma once
 
 #include <repquant/infer/probability.hpp>
+#include <repquant/kernel/row_bytes.hpp>
 
 namespace repquant {
 
