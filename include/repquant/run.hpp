@@ -35,6 +35,7 @@
 #include <repquant/infer/norm.hpp>
 #include <repquant/infer/packed_keys_values.hpp>
 #include <repquant/infer/plan.hpp>
+#include <repquant/infer/prepared_head.hpp>
 #include <repquant/infer/probability.hpp>
 #include <repquant/infer/probability_codes.hpp>
 #include <repquant/infer/probability_kind.hpp>

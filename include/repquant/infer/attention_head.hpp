@@ -98,12 +98,13 @@ inline std::int64_t largest_probability(const probability_code& code) noexcept {
 ///   S'[j] = sum_d (q[d] - q_zero[d])(k[j][d] - shift),  |S'| <= sum_d max|q - q_zero| 2^(b-1)
 struct attention_forms {
   bool score_wide = false;  ///< score sums are int64
-  bool value_wide = false;  ///< so are value sums
-  bool plain = false;       ///< uniform codes of which masked keys have weight: values by plain loops
-  std::int64_t max_p = 0;   ///< largest magnitude of a probability operand
-  std::int64_t sum_q = 0;   ///< largest sum_d |q[d] - q_zero[d]|
-  std::int64_t far_k = 0;   ///< largest |k - k_zero|
-  std::int64_t far_v = 0;   ///< largest |v[d] - v_zero[d]|
+  bool value_wide = false;  ///< so are value sums: of more keys than the next number
+  index narrow_keys = 0;
+  bool plain = false;      ///< uniform codes of which masked keys have weight: values by plain loops
+  std::int64_t max_p = 0;  ///< largest magnitude of a probability operand
+  std::int64_t sum_q = 0;  ///< largest sum_d |q[d] - q_zero[d]|
+  std::int64_t far_k = 0;  ///< largest |k - k_zero|
+  std::int64_t far_v = 0;  ///< largest |v[d] - v_zero[d]|
 };
 inline attention_forms forms_of(const attention_head& h) noexcept {
   const int levels = 1 << h.code_bits;
@@ -113,12 +114,12 @@ inline attention_forms forms_of(const attention_head& h) noexcept {
   f.far_k = center_largest(h.k_zero, levels);
   f.max_p = largest_probability(h.probability);
   f.score_wide = f.sum_q > ((1 << 30) - 1) / levels;
-  if (h.probability.kind == probability_kind::as_uniform) {
-    f.value_wide = !product_fits(h.keys, f.max_p, f.far_v);
-    f.plain = h.probability.masked() != h.probability.zero_point;
-  } else {
-    f.value_wide = !log_bands_fit(h.keys, f.far_v) || !product_fits(h.keys, f.max_p, f.far_v);
-  }
+  f.narrow_keys = most_products(f.max_p, f.far_v);
+  if (h.probability.kind != probability_kind::as_uniform)
+    f.narrow_keys = std::min(f.narrow_keys, most_products(largest_power, f.far_v));
+  f.value_wide = h.keys > f.narrow_keys;
+  f.plain = h.probability.kind == probability_kind::as_uniform &&
+            h.probability.masked() != h.probability.zero_point;
   return f;
 }
 

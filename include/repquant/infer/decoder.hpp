@@ -10,7 +10,7 @@ namespace repquant {
 /// How far a sequence has come: the keys and values of its tokens so far. Set `tokens` to 0 to begin another
 /// one, or to a smaller number to go back.
 ///
-/// Requires  memory of decoder::cache_bytes(most)
+/// Requires  memory of decoder::cache_bytes(most), aligned to 4, better to 64
 struct token_cache {
   std::span<std::byte> memory;
   index most = 0;    ///< tokens that it has room for
@@ -77,12 +77,14 @@ class decoder {
   }
 
   /// Nothing, or why `rows` more tokens cannot run: what engine::check_rows says of the longer sequence; a
-  /// cache without room for it (shape_mismatch).
+  /// cache without room for it (shape_mismatch), or that is not aligned to 4 (bad_format).
   [[nodiscard]] failure check_rows(const token_cache& cache, index rows) const noexcept {
     if (rows < 1) return {errc::empty, "decoder: rows", rows, 1};
     const auto bytes = static_cast<std::int64_t>(cache.memory.size());
     const auto need = static_cast<std::int64_t>(cache_bytes(cache.most));
     if (bytes < need) return {errc::shape_mismatch, "decoder: cache bytes", bytes, need};
+    const auto past = reinterpret_cast<std::uintptr_t>(cache.memory.data()) % 4;
+    if (past != 0) return {errc::bad_format, "decoder: cache alignment", static_cast<std::int64_t>(past), 0};
     if (cache.tokens < 0 || cache.tokens + rows > cache.most)
       return {errc::shape_mismatch, "decoder: tokens", cache.tokens + rows, cache.most};
     return engine_.check_rows(cache.tokens + rows);

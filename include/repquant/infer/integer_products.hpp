@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// integer_products: the matrix products of the engine, in exact integers.
+///
+/// Length: what is read from an instruction, what is prepared of it, and its run.
 #pragma once
 
 #include <repquant/infer/attention.hpp>
@@ -69,30 +71,44 @@ inline attention_operands operands_of(const instruction& s, index n, const std::
           v + group * d, s.kv_heads * d, out + n * d,   s.heads * d};
 }
 
-/// How many bytes the packed weights of an instruction take on Arch; none where it is not a linear one.
+/// How many bytes the packed form of an instruction takes on Arch: the weights of a linear one, the prepared
+/// heads of an attention; none for others.
 ///
 /// Requires  check_products(s, constants) said nothing
 template<class Arch = default_arch>
 std::size_t packed_bytes(const instruction& s, std::span<const std::byte> constants,
                          packing_goal goal = packing_goal::speed) noexcept {
+  if (s.kind == opcode::attention) return static_cast<std::size_t>(s.heads) * prepared_head_bytes(s.inner);
   if (s.kind != opcode::linear) return 0;
   return linear_packed_bytes<Arch>(linear_of(s, constants, {}), goal);
 }
 
-/// Packs the weights of a linear instruction for Arch; does nothing for others.
+/// Packs the weights of a linear instruction for Arch, and prepares the heads of an attention; does nothing
+/// for others.
 ///
-/// Requires  check_products(s, constants) said nothing; out.size() == packed_bytes<Arch>(s, constants, goal)
+/// Requires  check_products(s, constants) said nothing; out.size() == packed_bytes<Arch>(s, constants, goal),
+///           aligned to 8
 template<class Arch = default_arch>
 void pack_products(const instruction& s, std::span<const std::byte> constants, std::span<std::byte> out,
                    packing_goal goal = packing_goal::speed) noexcept {
   if (s.kind == opcode::linear) pack_linear<Arch>(linear_of(s, constants, {}), out, goal);
+  const std::size_t bytes = prepared_head_bytes(s.inner);
+  for (index n = 0; s.kind == opcode::attention && n < s.heads; ++n) {
+    prepare_head<Arch>(head_of(s, constants, n, 1, 1),
+                       out.subspan(static_cast<std::size_t>(n) * bytes, bytes));
+  }
+}
+
+/// The heads of an attention that keep keys and values together.
+constexpr kept_sizes kept_sizes_of(const instruction& s) noexcept {
+  return {s.kv_heads, s.heads / s.kv_heads};
 }
 
 /// Bytes that a decoder keeps of a token for an instruction: keys and values of an attention.
 inline index kept_bytes(const instruction& s, std::span<const std::byte> constants,
                         instruction_set set) noexcept {
   if (s.kind != opcode::attention) return 0;
-  return s.kv_heads * kept_token_bytes(set, head_of(s, constants, 0, 1, 1));
+  return kept_token_bytes(set, head_of(s, constants, 0, 1, 1), kept_sizes_of(s));
 }
 
 /// Adds the keys and values of `rows` tokens from `position` on to what an attention keeps.
@@ -101,9 +117,8 @@ inline index kept_bytes(const instruction& s, std::span<const std::byte> constan
 inline void keep_rows(const instruction& s, std::span<const std::byte> constants,
                       const kept_keys_values& kept, index position, index rows, const std::uint8_t* k,
                       const std::uint8_t* v) noexcept {
-  const kept_groups groups(kept, head_of(s, constants, 0, 1, 1), position + rows);
-  for (index g = 0; g < s.kv_heads; ++g)
-    groups.keep(g, position, rows, k + g * s.inner, v + g * s.inner, s.kv_heads * s.inner);
+  kept_heads(kept, head_of(s, constants, 0, 1, 1), kept_sizes_of(s), position + rows)
+      .keep(position, rows, k, v, detail::numbers<std::int32_t>(constants, s.data[1], s.cols));
 }
 
 /// Nothing, or why the integer products cannot hold an instruction: what check() of a linear layer or of an
@@ -155,11 +170,22 @@ struct integer_products {
     auto* const read_k = reinterpret_cast<std::uint8_t*>(scratch.data());
     std::uint8_t* const read_v = read_k + codes;
     const std::span<std::byte> rest = scratch.subspan(2 * codes);
-    const auto run = [&](const attention_head& h, const attention_operands& x,
+    const auto prepared = [&](index n) {
+      const std::size_t bytes = prepared_head_bytes(s.inner);
+      return view_head(weights.subspan(static_cast<std::size_t>(n) * bytes, bytes), s.inner);
+    };
+    const bool is_prepared = !weights.empty() && prepared(0).of->set == instruction_set_of<Arch>;
+    const auto run = [&](index n, const attention_head& h, const attention_operands& x,
                          const packed_keys_values& packed) {
-      repquant::attend<Arch>(
-          h, x, packed, rest.subspan(front),
-          [&](index, const std::uint8_t* made, index count) { sink(s.site, made, index{1}, count); });
+      const std::span<std::byte> scratch_of_head = rest.subspan(front);
+      const auto told = [&](index, const std::uint8_t* made, index count) {
+        sink(s.site, made, index{1}, count);
+      };
+      if (is_prepared) {
+        repquant::attend<Arch>(h, prepared(n), x, packed, scratch_of_head, told);
+      } else {
+        repquant::attend<Arch>(h, x, packed, scratch_of_head, told);
+      }
     };
     packed_keys_values packed;
     if (kept.memory == nullptr) {
@@ -167,26 +193,26 @@ struct integer_products {
         const attention_head h = head_of(s, constants, n, rows, keys);
         const attention_operands x = operands_of(s, n, q, k, v, out);
         if (n % sharing == 0) packed = pack_keys_values<Arch>(h, x, rest.first(front));
-        run(h, x, packed);
+        run(n, h, x, packed);
       }
       return;
     }
     const bool foreign = kept.set != instruction_set_of<Arch>;
-    const kept_groups groups(kept, head_of(s, constants, 0, rows, keys), keys);
+    const kept_heads heads(kept, head_of(s, constants, 0, rows, keys), kept_sizes_of(s), keys);
     for (index n = 0; n < s.heads; ++n) {
       const attention_head h = head_of(s, constants, n, rows, keys);
       attention_operands x = operands_of(s, n, q, read_k, read_v, out);
       x.k = read_k;
       x.v = read_v;
       x.k_stride = x.v_stride = s.inner;
-      const index group = n / sharing;
-      if (foreign || reads_codes(h)) groups.read(group, read_k, read_v, s.inner);
+      if (foreign || reads_codes(h, is_prepared ? prepared(n).of->forms : detail::forms_of(h)))
+        heads.read(n / sharing, read_k, read_v, s.inner);
       if (!foreign) {
-        packed = groups[group];
+        packed = heads.of(n, n / sharing);
       } else if (n % sharing == 0) {
         packed = pack_keys_values<Arch>(h, x, rest.first(front));
       }
-      run(h, x, packed);
+      run(n, h, x, packed);
     }
   }
 

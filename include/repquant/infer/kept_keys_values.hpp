@@ -3,10 +3,11 @@
 /// decoder keeps. A token is added without a look at those before it, and nothing is packed again
 /// (docs/decisions/0016).
 ///
-/// Of each group of heads that share them there are panels of keys (a token is a column), behind them panels
-/// of values (a token is a place), and the sum of each key: scores less the zero point that all columns of a
-/// query have need nothing else. All of it has room for `capacity` tokens, so where a token lies does not
-/// depend on how many there are.
+/// Of each group of heads that share them there are panels of keys: a token is a column. Behind those of all
+/// groups there is for each head, and each of its keys, what makes scores of a query those of the query less
+/// its zero points; and then the values of all groups side by side in one matrix of panels: a token is a
+/// place. A head whose columns begin within a panel is read with some of its neighbour's. All of it has room
+/// for `capacity` tokens, so where a token lies does not depend on how many there are.
 #pragma once
 
 #include <repquant/infer/packed_keys_values.hpp>
@@ -16,9 +17,15 @@ namespace repquant {
 
 /// Where they lie, and the instruction set whose panels they are. Null: an attention without a past.
 struct kept_keys_values {
-  std::byte* memory = nullptr;  ///< [capacity x kept_token_bytes x groups], of any alignment
+  std::byte* memory = nullptr;  ///< [capacity x kept_token_bytes], aligned to 4
   index capacity = 0;           ///< in tokens, of kept_capacity
   instruction_set set = instruction_set::scalar;
+};
+
+/// Heads that keep keys and values together.
+struct kept_sizes {
+  index groups = 1;   ///< of heads that share keys and values
+  index sharing = 1;  ///< heads of a group
 };
 
 /// Room for `tokens` tokens is room for so many: a whole number of panels on every instruction set.
@@ -26,60 +33,76 @@ constexpr index kept_capacity(index tokens) noexcept { return (tokens + 31) / 32
 
 namespace detail {
 
-/// The panels of a group with `keys` keys. Of h only head_dim, code_bits and the kind and bits of the
-/// probabilities matter. Reading is the work of one query: keys are bytes wherever there are products of
-/// bytes.
-constexpr packed_keys_values kept_layouts(instruction_set set, const attention_head& h, index keys,
-                                          index capacity) noexcept {
+/// The panels of the keys of a group, and of the values of all groups, with `keys` keys. Of h only head_dim,
+/// code_bits and the kind and bits of the probabilities matter. Reading is the work of one query: both are
+/// bytes where there are products of bytes that serve them.
+constexpr packed_keys_values kept_layouts(instruction_set set, const attention_head& h, index groups,
+                                          index keys, index capacity) noexcept {
   const packing_goal goal = h.code_bits > 4 ? packing_goal::memory : packing_goal::speed;
   return {layout_of_bits(set, h.head_dim, keys, h.code_bits, h.code_bits, goal),
-          value_layout_of(set, capacity, h.head_dim, h.code_bits, h.probability)};
+          value_layout_of(set, capacity, groups * h.head_dim, h.code_bits, h.probability, goal)};
 }
 
 }  // namespace detail
 
-/// Bytes that a token takes in a group.
-constexpr index kept_token_bytes(instruction_set set, const attention_head& h) noexcept {
+/// Bytes that a token takes.
+constexpr index kept_token_bytes(instruction_set set, const attention_head& h,
+                                 const kept_sizes& sizes) noexcept {
   const index tokens = kept_capacity(1);
-  const packed_keys_values p = detail::kept_layouts(set, h, tokens, tokens);
-  return (p.keys.bytes() + p.values.bytes()) / tokens + static_cast<index>(sizeof(std::int32_t));
+  const packed_keys_values p = detail::kept_layouts(set, h, sizes.groups, tokens, tokens);
+  return (sizes.groups * p.keys.bytes() + p.values.bytes()) / tokens +
+         sizes.groups * sizes.sharing * static_cast<index>(sizeof(std::int32_t));
 }
 
-/// The groups of an attention with a number of tokens.
-class kept_groups {
+/// The heads of an attention with a number of tokens.
+class kept_heads {
  public:
-  kept_groups(const kept_keys_values& kept, const attention_head& h, index tokens) noexcept
-      : memory_(kept.memory),
-        one_(detail::kept_layouts(kept.set, h, tokens, kept.capacity)),
-        values_(kept.capacity / one_.keys.width() * one_.keys.panel_bytes()),
-        sums_(values_ + one_.values.bytes()),
-        bytes_(sums_ + kept.capacity * static_cast<index>(sizeof(std::int32_t))) {}
+  kept_heads(const kept_keys_values& kept, const attention_head& h, const kept_sizes& sizes,
+             index tokens) noexcept
+      : sizes_(sizes),
+        capacity_(kept.capacity),
+        layouts_(detail::kept_layouts(kept.set, h, sizes.groups, tokens, kept.capacity)),
+        keys_(kept.memory),
+        key_bytes_((kept.capacity >> panel_width_bits(kept.set)) * layouts_.keys.panel_bytes()),
+        offsets_(reinterpret_cast<std::int32_t*>(keys_ + sizes.groups * key_bytes_)),
+        values_(reinterpret_cast<std::byte*>(offsets_ + sizes.groups * sizes.sharing * kept.capacity)) {
+    REPQUANT_ASSERT(reinterpret_cast<std::uintptr_t>(kept.memory) % sizeof(std::int32_t) == 0);
+  }
 
-  /// A group as attend reads it.
-  [[nodiscard]] packed_keys_values operator[](index group) const noexcept {
-    packed_keys_values p = one_;
-    p.key_panels = memory_ + group * bytes_;
-    p.value_panels = p.key_panels + values_;
-    p.key_sums = p.key_panels + sums_;
+  /// A head of a group as attend reads it.
+  [[nodiscard]] packed_keys_values of(index head, index group) const noexcept {
+    const index dim = layouts_.keys.k;
+    const int width_bits = panel_width_bits(layouts_.values.set);
+    packed_keys_values p = layouts_;
+    p.key_panels = keys_ + group * key_bytes_;
+    p.key_offsets = offsets_ + head * capacity_;
+    p.first_column = (group * dim) & ((index{1} << width_bits) - 1);
+    p.value_panels = values_ + ((group * dim) >> width_bits) * layouts_.values.panel_bytes();
+    p.values.n = p.first_column + dim;
     return p;
   }
 
-  /// Adds tokens to a group, or writes them anew: rows [position, position + rows).
+  /// Adds tokens, or writes them anew: rows [position, position + rows). q_zero are the zero points of the
+  /// queries of all heads.
   ///
-  /// Shapes    k and v [rows x head_dim] with `stride` between rows
+  /// Shapes    k and v [rows x groups head_dim], q_zero [groups sharing head_dim]
   /// Requires  position + rows is at most the number of tokens
-  /// Cost      a store per code
-  void keep(index group, index position, index rows, const std::uint8_t* k, const std::uint8_t* v,
-            index stride) const noexcept {
-    REPQUANT_ASSERT(position + rows <= one_.keys.n);
-    std::byte* const at = memory_ + group * bytes_;
-    const index dim = one_.keys.k;
-    write_codes(one_.keys, {position, position + rows, 0, dim}, {k, stride, 1}, at);
-    write_codes(one_.values, {0, dim, position, position + rows}, {v, 1, stride}, at + values_);
-    for (index i = 0; i < rows; ++i) {
-      std::int32_t sum = 0;
-      for (index d = 0; d < dim; ++d) sum += k[i * stride + d] - one_.keys.shift;
-      std::memcpy(at + sums_ + (position + i) * static_cast<index>(sizeof sum), &sum, sizeof sum);
+  /// Cost      two stores for a column, and a multiplication for each head that reads it
+  void keep(index position, index rows, const std::uint8_t* k, const std::uint8_t* v,
+            std::span<const std::int32_t> q_zero) const noexcept {
+    REPQUANT_ASSERT(position + rows <= layouts_.keys.n);
+    const index dim = layouts_.keys.k;
+    const index stride = sizes_.groups * dim;
+    write_codes(layouts_.values, {0, stride, position, position + rows}, {v, 1, stride}, values_);
+    const std::int32_t* zero = q_zero.data();
+    std::int32_t* offsets = offsets_ + position;  // of a head
+    for (index g = 0; g < sizes_.groups; ++g) {
+      const std::uint8_t* const keys = k + g * dim;
+      write_codes(layouts_.keys, {position, position + rows, 0, dim}, {keys, stride, 1},
+                  keys_ + g * key_bytes_);
+      for (index n = 0; n < sizes_.sharing; ++n, zero += dim, offsets += capacity_) {
+        for (index i = 0; i < rows; ++i) offsets[i] = offset_of(keys + i * stride, zero, dim);
+      }
     }
   }
 
@@ -87,18 +110,29 @@ class kept_groups {
   ///
   /// Shapes    k and v [tokens x head_dim] with `stride` between rows
   void read(index group, std::uint8_t* k, std::uint8_t* v, index stride) const noexcept {
-    const packed_keys_values p = (*this)[group];
-    const index dim = p.keys.k;
-    read_codes(p.keys, {0, p.keys.n, 0, dim}, p.key_panels, k, stride, 1);
-    read_codes(p.values, {0, dim, 0, p.keys.n}, p.value_panels, v, 1, stride);
+    const index dim = layouts_.keys.k;
+    const index tokens = layouts_.keys.n;
+    read_codes(layouts_.keys, {0, tokens, 0, dim}, keys_ + group * key_bytes_, k, stride, 1);
+    read_codes(layouts_.values, {group * dim, (group + 1) * dim, 0, tokens}, values_, v, 1, stride);
   }
 
  private:
-  std::byte* memory_;
-  packed_keys_values one_;  ///< its layouts
-  index values_;            ///< bytes of a group in front of its values, of its sums, of the next group
-  index sums_;
-  index bytes_;
+  /// -sum_d zero[d] (key[d] - shift) modulo 2^32.
+  [[nodiscard]] std::int32_t offset_of(const std::uint8_t* key, const std::int32_t* zero,
+                                       index dim) const noexcept {
+    std::uint32_t sum = 0;
+    for (index d = 0; d < dim; ++d)
+      sum -= static_cast<std::uint32_t>(zero[d]) * static_cast<std::uint32_t>(key[d] - layouts_.keys.shift);
+    return static_cast<std::int32_t>(sum);
+  }
+
+  kept_sizes sizes_;
+  index capacity_;
+  packed_keys_values layouts_;
+  std::byte* keys_;
+  index key_bytes_;  ///< of a group
+  std::int32_t* offsets_;
+  std::byte* values_;
 };
 
 }  // namespace repquant

@@ -17,10 +17,11 @@ constexpr panel_layout key_layout(instruction_set set, index keys, index head_di
 }
 /// Values in panels whose places are keys.
 constexpr panel_layout value_layout_of(instruction_set set, index keys, index head_dim, int bits,
-                                       const probability_code& code) noexcept {
+                                       const probability_code& code,
+                                       packing_goal goal = packing_goal::speed) noexcept {
   return code.visit([&]<class C>(const C& codec, const auto&) {
     if constexpr (std::same_as<C, uniform>) {
-      return layout_of_bits(set, keys, head_dim, code.bits, bits);
+      return layout_of_bits(set, keys, head_dim, code.bits, bits, goal);
     } else {
       return value_layout(set, codec, keys, head_dim, bits);
     }
@@ -32,11 +33,13 @@ constexpr panel_layout value_layout_of(instruction_set set, index keys, index he
 /// Keys and values of a head in panels: those of all heads that share them.
 struct packed_keys_values {
   panel_layout keys;
-  panel_layout values;
+  panel_layout values;  ///< of first_column + head_dim columns
   const std::byte* key_panels = nullptr;
   const std::byte* value_panels = nullptr;
-  /// Of each key the int32 sum of its codes less keys.shift, of any alignment; null where nobody knows them
-  const std::byte* key_sums = nullptr;
+  index first_column = 0;  ///< of value_panels, below a panel's width: where the head begins
+  /// Of each key the int32 -sum_d q_zero[d] k'[d], k' its codes less keys.shift, modulo 2^32, up to the
+  /// end of the last panel; null where nobody knows them
+  const std::int32_t* key_offsets = nullptr;
 };
 
 /// Bytes that pack_keys_values needs, on any architecture.

@@ -59,9 +59,9 @@ struct simulated_products {
       const index kv_cols = s.kv_heads * s.inner;
       const std::span<std::uint8_t> read_k = parts.take<std::uint8_t>(keys * kv_cols);
       const std::span<std::uint8_t> read_v = parts.take<std::uint8_t>(keys * kv_cols);
-      const kept_groups groups(kept, head_of(s, constants, 0, rows, keys), keys);
+      const kept_heads heads(kept, head_of(s, constants, 0, rows, keys), kept_sizes_of(s), keys);
       for (index g = 0; g < s.kv_heads; ++g)
-        groups.read(g, read_k.data() + g * s.inner, read_v.data() + g * s.inner, kv_cols);
+        heads.read(g, read_k.data() + g * s.inner, read_v.data() + g * s.inner, kv_cols);
       k = read_k.data();
       v = read_v.data();
     }

@@ -37,6 +37,8 @@ class workspace_parts {
     rest_ = rest_.subspan(bytes);
     return {first, static_cast<std::size_t>(count)};
   }
+  /// What nobody has taken.
+  [[nodiscard]] std::span<std::byte> rest() const noexcept { return rest_; }
 
  private:
   std::span<std::byte> rest_;

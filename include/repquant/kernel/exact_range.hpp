@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 namespace repquant {
 
@@ -16,10 +17,14 @@ constexpr std::int64_t center_largest(std::int32_t zero_point, int levels = 256)
   return std::max(low < 0 ? -low : low, high < 0 ? -high : high);
 }
 
-/// True where every sum of k products |a| |b| <= max_a max_b, and every part of it, fits an int32.
-constexpr bool product_fits(index k, std::int64_t max_a, std::int64_t max_b) noexcept {
+/// The most products |a| |b| <= max_a max_b of which every sum, and every part of it, fits an int32.
+constexpr index most_products(std::int64_t max_a, std::int64_t max_b) noexcept {
   const std::int64_t largest = max_a * max_b;
-  return largest == 0 || k <= 0x7FFFFFFF / largest;
+  return largest == 0 ? std::numeric_limits<index>::max() : static_cast<index>(0x7FFFFFFF / largest);
+}
+/// True where every sum of k of them does.
+constexpr bool product_fits(index k, std::int64_t max_a, std::int64_t max_b) noexcept {
+  return k <= most_products(max_a, max_b);
 }
 
 }  // namespace repquant

@@ -58,24 +58,6 @@ constexpr std::size_t gemm_scratch_bytes(const panel_layout& l) noexcept {
 
 namespace detail {
 
-/// The low four bits of four codes, then the high ones, and so on; behind the last code zeros.
-///
-/// Shapes  x [n], out [2 n] with n rounded up to a multiple of 8
-inline void split_codes(const std::uint8_t* x, index n, std::uint8_t* out) noexcept {
-  const auto split = [](const std::uint8_t* four, std::uint8_t* to) {
-    std::uint32_t codes = 0;
-    std::memcpy(&codes, four, sizeof codes);
-    constexpr std::uint32_t low = 0x0F0F0F0FU;
-    const std::uint32_t both[2] = {codes & low, codes >> 4U & low};
-    std::memcpy(to, both, sizeof both);
-  };
-  const index whole = n / 4 * 4;
-  for (index i = 0; i < whole; i += 4) split(x + i, out + 2 * i);
-  std::uint8_t rest[8] = {};
-  std::copy(x + whole, x + n, rest);
-  for (index i = whole; i < (n + 7) / 8 * 8; i += 4) split(rest + (i - whole), out + 2 * i);
-}
-
 /// The rows of a block: as the tiles want them, and as they are.
 template<class Value>
 struct gemm_block {
@@ -87,14 +69,22 @@ struct gemm_block {
   /// The operands of all tiles of a panel.
   [[nodiscard]] tile_operands of_panel(const gemm_weights& w, index panel) const noexcept {
     const panel_layout& l = w.layout;
-    const index corrections = panel * l.groups() * l.width();
     tile_operands o = t;
-    if (w.offset != nullptr) o.offset = w.offset + corrections;
-    if (w.slope != nullptr) o.slope = w.slope + corrections;
-    if (w.scale != nullptr) o.scale = w.scale + corrections;
-    o.panel = w.panels + panel * l.panel_bytes();
+    o.offset = w.offset;
+    o.slope = w.slope;
+    o.scale = w.scale;
+    o.panel = w.panels;
     o.panel_bytes = l.panel_bytes();
+    to_next(o, panel, l.width());
     return o;
+  }
+  /// Moves operands of a panel on by some panels, of `width` columns.
+  static void to_next(tile_operands& o, index panels, index width) noexcept {
+    const index corrections = panels * o.groups * width;
+    if (o.offset != nullptr) o.offset += corrections;
+    if (o.slope != nullptr) o.slope += corrections;
+    if (o.scale != nullptr) o.scale += corrections;
+    o.panel += panels * o.panel_bytes;
   }
   /// Moves operands of a panel to a row.
   void to_row(tile_operands& o, index row) const noexcept {
@@ -152,36 +142,72 @@ inline void wide_tile(const gemm_weights& w, const gemm_block<Value>& block, til
   }
 }
 
+/// True, and the place is set, where the tiles of these columns of a row, and of those below, store their
+/// results themselves.
+template<bool Grouped, class Epilogue>
+inline bool stores_in_place(const gemm_weights& w, const Epilogue& epilogue,
+                            [[maybe_unused]] tile_operands& t, [[maybe_unused]] index row, index column,
+                            index columns) noexcept {
+  if (Grouped || w.wide_offset != nullptr || w.layout.n - column < columns) return false;
+  if constexpr (StoresSums<Epilogue>) {
+    t.sums = epilogue.place(row, column);
+    t.sums_stride = epilogue.stride;
+    return true;
+  } else if constexpr (StoresReals<Epilogue>) {
+    if (epilogue.offset.empty()) return false;
+    t.reals = epilogue.real_place(row, column);
+    t.sums_stride = epilogue.stride;
+    t.multiplier = epilogue.multiplier.data() + column;
+    t.addend = epilogue.offset.data() + column;
+    return true;
+  } else {
+    return false;
+  }
+}
+
 /// All tiles of a single row: many sums are finished at once, for few calls of the epilogue.
 template<instruction_set Set, bool Grouped, class Value, class Epilogue>
 inline void run_one_row(const gemm_weights& w, const gemm_block<Value>& block, index first_panel,
                         index last_panel, Epilogue& epilogue) noexcept {
   using K = typename kernels_of<Set>::type;
   using sum = std::conditional_t<Grouped, float, std::int32_t>;
+  static_assert(4 * K::width <= gemm_tile_sums);
   alignas(64) sum sums[static_cast<std::size_t>(gemm_tile_sums)];
   const panel_layout& l = w.layout;
   const index side_by_side = K::panels_for(l, 1);
   const tile_function several = K::template tile<Grouped>(l, 1, side_by_side);
   const tile_function one = K::template tile<Grouped>(l, 1, 1);
-  constexpr index together = gemm_tile_sums / K::width;
-  for (index first = first_panel; first < last_panel; first += together) {
-    const index last = std::min(last_panel, first + together);
-    for (index panel = first; panel < last;) {
-      const index panels = last - panel >= side_by_side ? side_by_side : 1;
-      tile_operands t = block.of_panel(w, panel);
-      t.fetches = outgrows_cache(l);
-      sum* const to = sums + (panel - first) * K::width;
-      if constexpr (Grouped) {
-        t.reals = to;
-      } else {
-        t.sums = to;
-      }
-      (panels == 1 ? one : several)(t);
-      panel += panels;
+  tile_operands t = block.of_panel(w, first_panel);
+  t.fetches = outgrows_cache(l);
+  index column = first_panel * K::width;
+  index finished = column;  // the columns behind it are in `sums`
+  const index end = last_panel * K::width;
+  const auto finish = [&]() {
+    if (finished < column) {
+      epilogue(block.first, finished, static_cast<const sum*>(sums), std::min(column, l.n) - finished);
     }
-    const index column = first * K::width;
-    epilogue(block.first, column, static_cast<const sum*>(sums), std::min(last * K::width, l.n) - column);
+    finished = column;
+  };
+  while (column < end) {
+    const index left = (end - column) / K::width;
+    const index panels = left >= side_by_side ? side_by_side : 1;
+    const index columns = panels * K::width;
+    const bool in_place = stores_in_place<Grouped>(w, epilogue, t, block.first, column, columns);
+    if (!in_place) {
+      if (column + columns - finished > gemm_tile_sums) finish();
+      t.multiplier = nullptr;
+      if constexpr (Grouped) {
+        t.reals = sums + (column - finished);
+      } else {
+        t.sums = sums + (column - finished);
+      }
+    }
+    (panels == 1 ? one : several)(t);
+    block.to_next(t, panels, K::width);
+    column += columns;
+    if (in_place) finished = column;
   }
+  finish();
 }
 
 /// All tiles of a block of rows.
@@ -189,43 +215,19 @@ template<instruction_set Set, bool Grouped, class Value, class Epilogue>
 inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, index first_panel,
                       index last_panel, Epilogue& epilogue) noexcept {
   using K = typename kernels_of<Set>::type;
-  static_assert(K::width == panel_width(Set) && K::template rows<Grouped> * K::width <= gemm_tile_sums &&
-                4 * K::width <= gemm_tile_sums);
-  if constexpr (!StoresSums<std::remove_cvref_t<Epilogue>>) {
-    if (block.rows == 1 && w.wide_offset == nullptr)
-      return run_one_row<Set, Grouped>(w, block, first_panel, last_panel, epilogue);
-  }
+  static_assert(K::width == panel_width(Set) && K::template rows<Grouped> * K::width <= gemm_tile_sums);
   alignas(64) std::int32_t sums[static_cast<std::size_t>(gemm_tile_sums)];
   alignas(64) float reals[static_cast<std::size_t>(gemm_tile_sums)];
   const panel_layout& l = w.layout;
-  // true, and the place is set, where the tiles of these columns store their results themselves
-  const auto stores_in_place = [&]([[maybe_unused]] tile_operands& t, [[maybe_unused]] index row,
-                                   index column, index columns) {
-    if (Grouped || w.wide_offset != nullptr || l.n - column < columns) return false;
-    using policy = std::remove_cvref_t<Epilogue>;
-    if constexpr (StoresSums<policy>) {
-      t.sums = epilogue.place(block.first + row, column);
-      t.sums_stride = epilogue.stride;
-      return true;
-    } else if constexpr (StoresReals<policy>) {
-      if (epilogue.offset.empty()) return false;
-      t.reals = epilogue.real_place(block.first + row, column);
-      t.sums_stride = epilogue.stride;
-      t.multiplier = epilogue.multiplier.data() + column;
-      t.addend = epilogue.offset.data() + column;
-      return true;
-    } else {
-      return false;
-    }
-  };
+  const bool fetches = outgrows_cache(l);
   const auto run = [&](tile_function tile, tile_operands& t, index row, index row_count, index panel,
                        index panels) {
-    const index column = panel * l.width();
-    const index columns = panels * l.width();
+    const index column = panel * K::width;
+    const index columns = panels * K::width;
     const index count = std::min(columns, l.n - column);
     block.to_row(t, row);
-    t.fetches = row == 0 && outgrows_cache(l);
-    if (stores_in_place(t, row, column, columns)) return tile(t);
+    t.fetches = fetches && row == 0;
+    if (stores_in_place<Grouped>(w, epilogue, t, block.first + row, column, columns)) return tile(t);
     t.sums = sums;
     t.sums_stride = columns;
     t.reals = reals;
@@ -255,9 +257,9 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
   for (index panel = first_panel; panel < last_panel;) {
     const index panels = last_panel - panel >= side_by_side ? side_by_side : 1;
     tile_operands t = block.of_panel(w, panel);
-    if (full > 0 && stores_in_place(t, 0, panel * l.width(), l.width())) {
+    if (full > 0 && stores_in_place<Grouped>(w, epilogue, t, block.first, panel * K::width, K::width)) {
       for (index row = 0; row < full; row += tile_rows, block.move_on(t, tile_rows)) {
-        t.fetches = row == 0 && outgrows_cache(l);
+        t.fetches = fetches && row == 0;
         tall(t);
       }
     } else {
@@ -268,61 +270,78 @@ inline void run_block(const gemm_weights& w, const gemm_block<Value>& block, ind
   }
 }
 
+/// The operands of `rows` rows, at most gemm_rows, from row `first` on: their sums, and their codes as the
+/// tiles want them, in scratch.
+template<class Value>
+REPQUANT_ALWAYS_INLINE inline gemm_block<Value> block_of(const gemm_weights& w, const Value* x, index first,
+                                                         index rows, index stride,
+                                                         std::span<std::byte> scratch,
+                                                         const std::int32_t* x_sums) noexcept {
+  const panel_layout& l = w.layout;
+  const index k = w.summed_places();
+  const index groups = l.groups();
+  const auto sum_of = [x_sums](const Value* from, index n, index row) {
+    return x_sums != nullptr ? std::int64_t{x_sums[row]} : row_sum(from, n);
+  };
+  auto* wide_sums = reinterpret_cast<std::int64_t*>(scratch.data());
+  auto* row_sums = reinterpret_cast<std::int32_t*>(wide_sums + gemm_rows);
+  auto* words = reinterpret_cast<std::int16_t*>(row_sums + gemm_rows * ((groups + 1) / 2 * 2));
+  const bool wide = w.wide_offset != nullptr;
+  const bool needs_sums = w.slope != nullptr || w.common_slope != 0;
+  gemm_block<Value> block;
+  block.first = first;
+  block.rows = rows;
+  block.wide_sums = wide_sums;
+  const Value* from = x + first * stride;
+  for (index r = 0; wide && r < rows; ++r) wide_sums[r] = sum_of(from + r * stride, k, first + r);
+  for (index r = 0; needs_sums && r < rows; ++r) {
+    for (index g = 0; g < groups; ++g) {
+      const index begin = g * l.group;
+      const index count = l.group == 0 ? k : std::min(l.group, k - begin);
+      const auto sum = static_cast<std::uint32_t>(sum_of(from + r * stride + begin, count, first + r));
+      row_sums[r * groups + g] = static_cast<std::int32_t>(
+          w.slope != nullptr ? sum : sum * static_cast<std::uint32_t>(w.common_slope));
+    }
+  }
+  block.t.k = k;
+  block.t.run = std::max<index>(1, l.products / 4);
+  block.t.stride = stride;
+  block.t.groups = groups;
+  block.t.group = l.group;
+  if (needs_sums) block.t.row_sums = row_sums;
+  if constexpr (std::same_as<Value, std::int16_t>) {
+    REPQUANT_ASSERT(l.storage == panel_storage::pairs);
+    block.t.words = from;
+  } else if (l.storage == panel_storage::pairs) {
+    for (index r = 0; r < rows; ++r) widen_row(from + r * stride, k, words + r * l.padded_k());
+    block.t.words = words;
+    block.t.stride = l.padded_k();
+  } else if (takes_halves(l)) {
+    auto* const halves = reinterpret_cast<std::uint8_t*>(words);
+    for (index r = 0; r < rows; ++r) split_codes(from + r * stride, k, halves + r * 2 * l.padded_k());
+    block.t.codes = halves;
+    block.t.stride = 2 * l.padded_k();
+    block.t.k = (k + panel_places - 1) / panel_places * panel_places;
+  } else {
+    block.t.codes = from;
+  }
+  return block;
+}
+
 /// All blocks of rows.
 template<instruction_set Set, bool Grouped, class Value, class Epilogue>
 inline void run_rows(const gemm_weights& w, const Value* x, index rows, index stride, index first_panel,
                      index last_panel, std::span<std::byte> scratch, const std::int32_t* x_sums,
                      Epilogue& epilogue) noexcept {
-  const panel_layout& l = w.layout;
-  const index k = w.summed_places();
-  const auto sum_of = [x_sums](const Value* from, index n, index row) {
-    return x_sums != nullptr ? std::int64_t{x_sums[row]} : row_sum(from, n);
-  };
-  REPQUANT_ASSERT(l.set == Set && scratch.size() >= gemm_scratch_bytes(l));
+  REPQUANT_ASSERT(w.layout.set == Set && scratch.size() >= gemm_scratch_bytes(w.layout));
   REPQUANT_ASSERT(reinterpret_cast<std::uintptr_t>(scratch.data()) % 8 == 0);
-  auto* wide_sums = reinterpret_cast<std::int64_t*>(scratch.data());
-  auto* row_sums = reinterpret_cast<std::int32_t*>(wide_sums + gemm_rows);
-  auto* words = reinterpret_cast<std::int16_t*>(row_sums + gemm_rows * ((l.groups() + 1) / 2 * 2));
-  const bool wide = w.wide_offset != nullptr;
-  const bool needs_sums = w.slope != nullptr || w.common_slope != 0;
+  if (rows == 1 && w.wide_offset == nullptr) {
+    const gemm_block<Value> block = block_of(w, x, 0, 1, stride, scratch, x_sums);
+    return run_one_row<Set, Grouped>(w, block, first_panel, last_panel, epilogue);
+  }
   for (index first = 0; first < rows; first += gemm_rows) {
-    gemm_block<Value> block;
-    block.first = first;
-    block.rows = std::min(gemm_rows, rows - first);
-    block.wide_sums = wide_sums;
-    const Value* from = x + first * stride;
-    for (index r = 0; wide && r < block.rows; ++r) wide_sums[r] = sum_of(from + r * stride, k, first + r);
-    for (index r = 0; needs_sums && r < block.rows; ++r) {
-      for (index g = 0; g < l.groups(); ++g) {
-        const index begin = g * l.group;
-        const index count = l.group == 0 ? k : std::min(l.group, k - begin);
-        const auto sum = static_cast<std::uint32_t>(sum_of(from + r * stride + begin, count, first + r));
-        row_sums[r * l.groups() + g] = static_cast<std::int32_t>(
-            w.slope != nullptr ? sum : sum * static_cast<std::uint32_t>(w.common_slope));
-      }
-    }
-    block.t.k = k;
-    block.t.run = std::max<index>(1, l.products / 4);
-    block.t.stride = stride;
-    block.t.groups = l.groups();
-    block.t.group = l.group;
-    if (needs_sums) block.t.row_sums = row_sums;
-    if constexpr (std::same_as<Value, std::int16_t>) {
-      REPQUANT_ASSERT(l.storage == panel_storage::pairs);
-      block.t.words = from;
-    } else if (l.storage == panel_storage::pairs) {
-      for (index r = 0; r < block.rows; ++r) widen_row(from + r * stride, k, words + r * l.padded_k());
-      block.t.words = words;
-      block.t.stride = l.padded_k();
-    } else if (takes_halves(l)) {
-      auto* const halves = reinterpret_cast<std::uint8_t*>(words);
-      for (index r = 0; r < block.rows; ++r) split_codes(from + r * stride, k, halves + r * 2 * l.padded_k());
-      block.t.codes = halves;
-      block.t.stride = 2 * l.padded_k();
-      block.t.k = (k + panel_places - 1) / panel_places * panel_places;
-    } else {
-      block.t.codes = from;
-    }
+    const gemm_block<Value> block =
+        block_of(w, x, first, std::min(gemm_rows, rows - first), stride, scratch, x_sums);
     run_block<Set, Grouped>(w, block, first_panel, last_panel, epilogue);
   }
 }

@@ -23,13 +23,17 @@
 /// nothing is widened before its end.
 #pragma once
 
+#include <repquant/kernel/exact_range.hpp>
 #include <repquant/kernel/log_bands.hpp>
 
 namespace repquant {
 
+/// The largest multiplier of a band of bytes.
+inline constexpr std::int64_t largest_power = 128;
+
 /// True where all band sums of k codes with values |v| <= max_v fit an int32.
 constexpr bool log_bands_fit(index k, std::int64_t max_v) noexcept {
-  return max_v == 0 || k <= 0x7FFFFFFF / 128 / max_v;
+  return product_fits(k, largest_power, max_v);
 }
 /// True where the joined sums do.
 template<int Steps>

@@ -20,14 +20,16 @@ namespace detail {
 template<class F>
 inline void for_codes(const panel_layout& l, const code_range& r, const F& f) noexcept {
   REPQUANT_ASSERT(l.storage != panel_storage::nibbles);
-  const index bytes = l.storage == panel_storage::pairs ? 2 : 1;
-  const index places = 4 / bytes;  // of a word
+  // a word holds 4 places in bytes, or 2; shifts, because the compiler knows none of these numbers
+  const int place_bits = l.storage == panel_storage::pairs ? 1 : 2;
+  const index place = (index{1} << place_bits) - 1;
   const index width = l.width();
-  for (index panel = r.first_output / width; panel * width < r.last_output; ++panel) {
+  for (index panel = r.first_output >> panel_width_bits(l.set); panel * width < r.last_output; ++panel) {
     const index first = std::max(r.first_output, panel * width);
     const index last = std::min(r.last_output, (panel + 1) * width);
     for (index k = r.first_place; k < r.last_place; ++k) {
-      const index row = panel * l.panel_bytes() + k / places * width * 4 + k % places * bytes;
+      const index row =
+          panel * l.panel_bytes() + (k >> place_bits) * width * 4 + (k & place) * (4 >> place_bits);
       for (index j = first; j < last; ++j) f(j, k, row + (j - panel * width) * 4);
     }
   }

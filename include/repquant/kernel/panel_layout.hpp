@@ -10,22 +10,24 @@
 
 namespace repquant {
 
-/// Columns of a panel: two registers of int32 sums.
-constexpr index panel_width(instruction_set s) noexcept {
+/// log2 of the columns of a panel: so that nothing divides by a number that is known at run time only.
+constexpr int panel_width_bits(instruction_set s) noexcept {
   using enum instruction_set;
   switch (s) {
     case scalar:
-      return 2;
+      return 1;
     case avx2:
     case avx_vnni:
-      return 16;
+      return 4;
     case avx512:
     case avx512_vnni:
-      return 32;
+      return 5;
     default:
-      return 8;
+      return 3;
   }
 }
+/// Columns of a panel: two registers of int32 sums.
+constexpr index panel_width(instruction_set s) noexcept { return index{1} << panel_width_bits(s); }
 
 /// True where an instruction set multiplies bytes, and not only pairs of int16.
 constexpr bool multiplies_bytes(instruction_set s) noexcept {
@@ -55,7 +57,7 @@ struct panel_layout {
   /// Groups in a row, the last perhaps smaller.
   [[nodiscard]] constexpr index groups() const noexcept { return group == 0 ? 1 : (k + group - 1) / group; }
   [[nodiscard]] constexpr index width() const noexcept { return panel_width(set); }
-  [[nodiscard]] constexpr index panels() const noexcept { return (n + width() - 1) / width(); }
+  [[nodiscard]] constexpr index panels() const noexcept { return (n + width() - 1) >> panel_width_bits(set); }
   /// Outputs, with those that fill the last panel.
   [[nodiscard]] constexpr index padded_n() const noexcept { return panels() * width(); }
   [[nodiscard]] constexpr index padded_k() const noexcept {

@@ -184,14 +184,23 @@ oracle::table random_codes(rq::index rows, rq::index cols, int bits, std::mt1993
 }
 
 /// Runs the attention; with `kept_for`, its keys and values kept for that instruction set, in two pieces and
-/// among bytes that nobody wrote, and read from nowhere else.
-template<class Arch, class Products>
+/// among bytes that nobody wrote, and read from nowhere else; with an architecture Prepared, its heads
+/// prepared for that one.
+template<class Arch, class Products, class Prepared = void>
 outcome attend(const attention_model& m, const oracle::table& q, const oracle::table& k,
                const oracle::table& v, std::optional<rq::instruction_set> kept_for = {}) {
   const rq::instruction& s = m.attention();
   const std::span<const std::byte> constants = m.view().constants();
   std::vector<std::byte> scratch(Products::scratch_bytes(s, q.rows, k.rows));
+  std::vector<std::uint64_t> heads;
   Products products{{}, scratch};
+  if constexpr (!std::same_as<Prepared, void>) {
+    heads.resize((rq::packed_bytes<Prepared>(s, constants) + 7) / 8, 0xA5A5A5A5A5A5A5A5U);
+    const auto packed =
+        std::as_writable_bytes(std::span(heads)).first(rq::packed_bytes<Prepared>(s, constants));
+    rq::pack_products<Prepared>(s, constants, packed);
+    products.weights = packed;
+  }
   const auto bytes = [](const oracle::table& t) {
     return std::vector<std::uint8_t>(t.code.begin(), t.code.end());
   };
@@ -237,6 +246,10 @@ std::size_t require_explained(const attention_model& m, rq::index queries, rq::i
         attend<rq::default_arch, rq::integer_products>(m, q, k, v, rq::instruction_set::sse2),
         attend<rq::scalar_arch, rq::integer_products>(m, q, k, v, widest),
         attend<rq::scalar_arch, rq::integer_products>(m, q, k, v, rq::instruction_set::scalar),
+        attend<rq::default_arch, rq::integer_products, rq::default_arch>(m, q, k, v),
+        attend<rq::default_arch, rq::integer_products, rq::default_arch>(m, q, k, v, widest),
+        attend<rq::default_arch, rq::integer_products, rq::scalar_arch>(m, q, k, v, widest),
+        attend<rq::scalar_arch, rq::integer_products, rq::default_arch>(m, q, k, v, widest),
         attend<rq::default_arch, rq::simulated_products>(m, q, k, v, widest)}) {
     CHECK(other.codes == got.codes);
     CHECK(oracle::same_bits(other.out, got.out));

@@ -172,10 +172,12 @@ TEST_CASE("a plan has one phase more than attentions and shares memory", "[infer
     // two residuals of 64 bytes, codes of a query, a key and a value (a line of the cache each), twice where
     // those of two layers live at the same time; nothing of it grows with the layers
     CHECK(p.engine.planned().shared_row_bytes <= 2 * 64 + 2 * 3 * 64);
-    // two groups: of a token eight places of keys, a place in each of the columns of a panel of values, a sum
+    // of a token eight places of keys in each of two groups, a place in each of the eight columns of values
+    // of both, side by side in whole panels, and an offset for each of four heads
     const rq::instruction_set set = rq::instruction_set_of<rq::default_arch>;
     const rq::index code_bytes = rq::multiplies_bytes(set) ? 1 : 2;
-    CHECK(p.engine.planned().cache_row_bytes == layers * 2 * (code_bytes * (8 + rq::panel_width(set)) + 4));
+    CHECK(p.engine.planned().cache_row_bytes ==
+          layers * (code_bytes * (2 * 8 + std::max<rq::index>(8, rq::panel_width(set))) + 4 * 4));
   }
 }
 
@@ -275,6 +277,10 @@ TEST_CASE("what a decoder cannot run is refused with its place", "[infer][decode
   CHECK(p.engine.check_rows(cache, 3).code == rq::errc::shape_mismatch);
   cache.most = 19;
   CHECK(p.engine.check_rows(cache, 2).want == 19);  // room
-  cache.memory = cache.memory.first(p.engine.cache_bytes(19) - 1);
+  exact_memory moved(p.engine.cache_bytes(19) + 4);
+  cache.memory = moved.span().subspan(1);
+  CHECK(p.engine.check_rows(cache, 1).code == rq::errc::bad_format);
+  CHECK(p.engine.check_rows(cache, 1).got == 1);  // byte behind a multiple of 4
+  cache.memory = memory.span().first(p.engine.cache_bytes(19) - 1);
   CHECK(p.engine.check_rows(cache, 1).want == static_cast<std::int64_t>(p.engine.cache_bytes(19)));
 }
