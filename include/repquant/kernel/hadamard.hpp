@@ -90,8 +90,10 @@ constexpr std::size_t hadamard_block_size(std::size_t n) noexcept { return std::
 /// Shapes     x, factors, out [n]; `out` may be `x`
 /// Requires   n > 0
 /// Cost       n products and n log2 B sums, twice those where B < n
-/// Precision  |error| <= 2^-24 (log2 B + 1) sum |x * factors| in a block, twice where B < n; a NaN gives
-///            0x7FC00000
+/// Precision  |error| <= 2^-24 (log2 B + 1) S in the first block, S its sum |x * factors|; in the last block
+///            2^-24 (2 log2 B + 1) times the sum of S for each place that both have and of |x * factors| for
+///            the others: errors of the first add up there. Products that are subnormal lose more; a NaN
+///            gives 0x7FC00000
 /// Source     the fast Walsh-Hadamard transform; before low-bit codes: QuaRot (arXiv 2404.00456)
 template<class Arch = default_arch>
 inline void hadamard_row(std::span<const float> x, std::span<const float> factors,

@@ -19,7 +19,7 @@ namespace repquant {
 /// Shapes     x, out [heads d]; matrices [heads d x d]
 /// Requires   d > 0 divides x.size(); `out` does not overlap `x`
 /// Cost       d multiply-adds per value
-/// Precision  |error| <= d 2^-24 sum_i |x m|; a NaN gives 0x7FC00000
+/// Precision  |error| <= d 2^-24 sum_i |x m|; products that are subnormal lose more; a NaN gives 0x7FC00000
 template<class Arch = default_arch>
 inline void mix_heads_row(std::span<const float> x, std::span<const float> matrices, std::size_t d,
                           std::span<float> out) noexcept {
