@@ -85,8 +85,8 @@ inline void hadamard_last_pass(std::span<float> x, std::size_t registers) noexce
   hadamard_pass<true, Count, V>(x, lane_width<V>);
 }
 
-/// x = H x for a block of x.size() = 2^k values, H of entries 1 and -1. Up to three strides a pass, and as
-/// many in the last one as registers hold: about half of them, eight where there are 16.
+/// x = H x for a block of x.size() = 2^k values, H of entries 1 and -1. Up to three strides a pass; in the
+/// last one of eight registers or, where there are 32 of 16 values, of sixteen.
 template<class Arch>
 inline void hadamard_block(std::span<float> x) noexcept {
   using V = lane_of<Arch>;
