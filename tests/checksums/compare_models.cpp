@@ -17,9 +17,9 @@ namespace rq = repquant;
 namespace {
 
 const char* name_of(rq::opcode kind) {
-  constexpr const char* names[] = {"encode",   "linear",     "norm",      "attention",
-                                   "add",      "multiply",   "activate",  "prepend_row",
-                                   "add_rows", "select_row", "mean_rows", "rotate"};
+  constexpr const char* names[] = {"encode",    "linear",   "norm",        "attention", "add",
+                                   "multiply",  "activate", "prepend_row", "add_rows",  "select_row",
+                                   "mean_rows", "rotate",   "hadamard",    "mix_heads"};
   return static_cast<std::size_t>(kind) < std::size(names) ? names[static_cast<std::size_t>(kind)] : "step";
 }
 

@@ -130,6 +130,7 @@ inline float mul(float a, float b) noexcept {
   REPQUANT_PIN(r);
   return r;
 }
+inline float add_signed(float a, float b, float sign) noexcept { return a + b * sign; }
 inline float div(float a, float b) noexcept { return a / b; }
 inline float sqrt(float a) noexcept { return std::sqrt(a); }
 inline float min(float a, float b) noexcept { return a < b ? a : b; }
@@ -182,6 +183,12 @@ inline xsimd::batch<float, A> mul(const xsimd::batch<float, A>& a, const xsimd::
   xsimd::batch<float, A> r = a * b;
   REPQUANT_PIN(r.data);
   return r;
+}
+/// a + b where sign is 1, a - b where it is -1: b times either is exact, so that it may be fused.
+template<class A>
+inline xsimd::batch<float, A> add_signed(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b,
+                                         const xsimd::batch<float, A>& sign) noexcept {
+  return xsimd::fma(b, sign, a);
 }
 template<class A>
 inline xsimd::batch<float, A> div(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b) noexcept {

@@ -63,7 +63,7 @@ struct instruction {
   std::int32_t b = -1;
   std::int32_t c = -1;
   std::int32_t cols = 0;   ///< columns of the result
-  std::int32_t inner = 0;  ///< linear: columns of a; attention: head size
+  std::int32_t inner = 0;  ///< linear: columns of a; attention, mix_heads: head size
   std::int32_t heads = 0;  ///< attention
   std::int32_t kv_heads = 0;
   std::int32_t site = -1;             ///< encode: its site; attention: the site of the probabilities

@@ -5,74 +5,107 @@
 #include <repquant/kernel/map.hpp>
 #include <repquant/kernel/one_nan.hpp>
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <span>
+#include <utility>
 
 namespace repquant {
 
 namespace detail {
 
-/// Sums and differences of values `Stride` apart within each register of a block.
-template<int Stride, Lane V>
-inline V neighbour_sums(const V& v, const V& signs) noexcept {
-  return lane::add(lane::swap_neighbours<Stride>(v), lane::mul(v, signs));
-}
+/// signs[k][i] is 1 where bit k of i is 0, else -1.
+template<std::size_t Width>
+inline constexpr auto signs_of_places = [] {
+  std::array<std::array<float, Width>, static_cast<std::size_t>(std::countr_zero(Width))> signs{};
+  for (std::size_t k = 0; k < signs.size(); ++k) {
+    for (std::size_t i = 0; i < Width; ++i) signs[k][i] = (i >> k) % 2 == 0 ? 1.0F : -1.0F;
+  }
+  return signs;
+}();
 
-/// The last butterflies of a register, from `Stride` down to 1. signs[k] is 1 where bit k of the place is 0,
-/// else -1: a - b is -b + a.
-template<int Stride, Lane V, std::size_t Count>
-inline V register_sums(const V& v, const std::array<V, Count>& signs) noexcept {
-  constexpr auto bit = static_cast<std::size_t>(std::countr_zero(static_cast<unsigned>(Stride)));
-  const V sums = neighbour_sums<Stride>(v, signs[bit]);
-  if constexpr (Stride == 1) {
-    return sums;
+/// Sums and differences of values `Stride`, `Stride` / 2 .. 1 places apart in a register: a - b is -b + a.
+template<std::size_t Stride, Lane V>
+inline V register_sums(const V& v) noexcept {
+  if constexpr (Stride == 0) {
+    return v;
   } else {
-    return register_sums<Stride / 2>(sums, signs);
+    constexpr auto& signs = signs_of_places<static_cast<std::size_t>(lane_width<V>)>;
+    const V sign = lane::load<V>(signs[static_cast<std::size_t>(std::countr_zero(Stride))].data());
+    return register_sums<Stride / 2>(
+        lane::add_signed(lane::swap_neighbours<static_cast<int>(Stride)>(v), v, sign));
   }
 }
 
-/// x = H x for a block of x.size() = 2^k values, H of entries 1 and -1.
+/// Sums and differences of registers `Stride`, `Stride` / 2 .. 1 apart.
+template<std::size_t Stride, Lane V, std::size_t Count>
+inline void sums_of_registers(std::array<V, Count>& v) noexcept {
+  if constexpr (Stride > 0) {
+    const auto one = [&v](std::size_t low) REPQUANT_ALWAYS_INLINE {
+      const V a = v[low];
+      const V b = v[low + Stride];
+      v[low] = lane::add(a, b);
+      v[low + Stride] = lane::sub(a, b);
+    };
+    [&one]<std::size_t... I>(std::index_sequence<I...>) REPQUANT_ALWAYS_INLINE {
+      (one(I / Stride * 2 * Stride + I % Stride), ...);
+    }
+    (std::make_index_sequence<Count / 2>{});
+    sums_of_registers<Stride / 2>(v);
+  }
+}
+
+/// Sums and differences of values Count / 2 * stride .. 2 * stride, stride apart; the last ones of a block,
+/// at the width of a register, go on within each register down to 1.
+template<bool Last, std::size_t Count, Lane V>
+inline void hadamard_pass(std::span<float> x, std::size_t stride) noexcept {
+  constexpr std::size_t width = lane_width<V>;
+  for (std::size_t first = 0; first < x.size(); first += Count * stride) {
+    for (std::size_t i = first; i < first + stride; i += width) {
+      float* const p = x.data() + i;
+      std::array<V, Count> v;
+      for (std::size_t r = 0; r < Count; ++r) v[r] = lane::load<V>(p + r * stride);
+      sums_of_registers<Count / 2>(v);
+      for (std::size_t r = 0; r < Count; ++r) {
+        if constexpr (Last) v[r] = one_nan(register_sums<width / 2>(v[r]));
+        lane::store(p + r * stride, v[r]);
+      }
+    }
+  }
+}
+
+/// The last pass over parts of `registers` registers, a power of two of at most Count.
+template<std::size_t Count, Lane V>
+inline void hadamard_last_pass(std::span<float> x, std::size_t registers) noexcept {
+  if constexpr (Count > 1) {
+    if (registers < Count) return hadamard_last_pass<Count / 2, V>(x, registers);
+  }
+  hadamard_pass<true, Count, V>(x, lane_width<V>);
+}
+
+/// x = H x for a block of x.size() = 2^k values, H of entries 1 and -1. Up to three strides a pass; in the
+/// last one of eight registers or, where there are 32 of 16 values, of sixteen.
 template<class Arch>
 inline void hadamard_block(std::span<float> x) noexcept {
   using V = lane_of<Arch>;
   constexpr std::size_t width = lane_width<V>;
-  const std::size_t n = x.size();
-  const std::size_t least = n < width ? 1 : width;
-  for (std::size_t stride = n / 2; stride >= least && stride > 0; stride /= 2) {
-    for (std::size_t first = 0; first < n; first += 2 * stride) {
-      float* const low = x.data() + first;
-      float* const high = low + stride;
-      if (stride >= width) {
-        for (std::size_t i = 0; i < stride; i += width) {
-          const V a = lane::load<V>(low + i);
-          const V b = lane::load<V>(high + i);
-          lane::store(low + i, lane::add(a, b));
-          lane::store(high + i, lane::sub(a, b));
-        }
-      } else {
-        for (std::size_t i = 0; i < stride; ++i) {
-          const float a = low[i];
-          const float b = high[i];
-          low[i] = a + b;
-          high[i] = a - b;
-        }
-      }
+  constexpr std::size_t last = width == 16 ? 16 : 8;
+  if (x.size() < width) return hadamard_block<scalar_arch>(x);
+  std::size_t registers = x.size() / width;  // of a part whose sums are not made yet
+  while (registers > last) {
+    const std::size_t parts = std::min<std::size_t>(registers / last, 8);
+    registers /= parts;
+    if (parts == 8) {
+      hadamard_pass<false, 8, V>(x, registers * width);
+    } else if (parts == 4) {
+      hadamard_pass<false, 4, V>(x, registers * width);
+    } else {
+      hadamard_pass<false, 2, V>(x, registers * width);
     }
   }
-  if constexpr (width > 1) {
-    if (n < width) return;
-    std::array<V, static_cast<std::size_t>(std::countr_zero(width))> signs;
-    for (std::size_t bit = 0; bit < signs.size(); ++bit) {
-      std::array<float, width> s{};
-      for (std::size_t i = 0; i < width; ++i) s[i] = (i >> bit) % 2 == 0 ? 1.0F : -1.0F;
-      signs[bit] = lane::load<V>(s.data());
-    }
-    for (std::size_t i = 0; i < n; i += width) {
-      lane::store(x.data() + i,
-                  register_sums<static_cast<int>(width / 2)>(lane::load<V>(x.data() + i), signs));
-    }
-  }
+  hadamard_last_pass<last, V>(x, registers);
 }
 
 }  // namespace detail
@@ -90,8 +123,10 @@ constexpr std::size_t hadamard_block_size(std::size_t n) noexcept { return std::
 /// Shapes     x, factors, out [n]; `out` may be `x`
 /// Requires   n > 0
 /// Cost       n products and n log2 B sums, twice those where B < n
-/// Precision  |error| <= 2^-24 (log2 B + 1) sum |x * factors| in a block, twice where B < n; a NaN gives
-///            0x7FC00000
+/// Precision  |error| <= 2^-24 (log2 B + 1) S in the first block, S its sum |x * factors|; in the last block
+///            2^-24 (2 log2 B + 1) times the sum of S for each place that both have and of |x * factors| for
+///            the others: errors of the first add up there. Products that are subnormal lose more; a NaN
+///            gives 0x7FC00000
 /// Source     the fast Walsh-Hadamard transform; before low-bit codes: QuaRot (arXiv 2404.00456)
 template<class Arch = default_arch>
 inline void hadamard_row(std::span<const float> x, std::span<const float> factors,
@@ -102,8 +137,6 @@ inline void hadamard_row(std::span<const float> x, std::span<const float> factor
       out, [](const V& a, const V& b) { return lane::mul(a, b); }, x.data(), factors.data());
   detail::hadamard_block<Arch>(out.first(block));
   if (block < out.size()) detail::hadamard_block<Arch>(out.last(block));
-  map_row<Arch>(
-      out, [](const V& a) { return one_nan(a); }, out.data());
 }
 
 }  // namespace repquant

@@ -149,12 +149,14 @@ inline const char* broken_lane_law() noexcept {
   std::array<float, width> a{};
   std::array<float, width> b{};
   std::array<float, width> c{};
+  std::array<float, width> sign{};
   std::array<std::int32_t, width> m{};
   std::array<std::int32_t, width> n{};
   std::array<std::int32_t, width> mask{};
   const auto add = [](auto x, auto y) { return lane::add(x, y); };
   const auto sub = [](auto x, auto y) { return lane::sub(x, y); };
   const auto mul = [](auto x, auto y) { return lane::mul(x, y); };
+  const auto add_signed = [](auto x, auto y, auto z) { return lane::add_signed(x, y, z); };
   const auto div = [](auto x, auto y) { return lane::div(x, y); };
   const auto min = [](auto x, auto y) { return lane::min(x, y); };
   const auto max = [](auto x, auto y) { return lane::max(x, y); };
@@ -185,10 +187,12 @@ inline const char* broken_lane_law() noexcept {
         b[k] = floats[(j + 5 * k) % floats.size()];
         c[k] = floats[(i + j + 3 * k) % floats.size()];
         mask[k] = (i + j + k) % 3 == 0 ? 0 : -1;
+        sign[k] = mask[k] == 0 ? 1.0F : -1.0F;
       }
       if (!same<V, float>(true, add, a, b)) return "add";
       if (!same<V, float>(true, sub, a, b)) return "sub";
       if (!same<V, float>(true, mul, a, b)) return "mul";
+      if (!same<V, float>(true, add_signed, a, b, sign)) return "add_signed";
       if (!same<V, float>(true, div, a, b)) return "div";
       if (!same<V, float>(true, product_and_sum, a, b, c)) return "mul then add";
       if (!same<V, float>(false, min, a, b)) return "min";

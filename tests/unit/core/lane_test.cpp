@@ -22,6 +22,8 @@ TEST_CASE("lane: what the float operations mean", "[core]") {
   CHECK(std::isnan(rq::lane::min(2.0F, nan)));
   CHECK(rq::lane::max(nan, 2.0F) == 2.0F);
   CHECK(std::isnan(rq::lane::max(2.0F, nan)));
+  CHECK(rq::lane::add_signed(5.0F, 3.0F, 1.0F) == 8.0F);
+  CHECK(rq::lane::add_signed(5.0F, 3.0F, -1.0F) == 2.0F);
   CHECK(rq::lane::clamp(nan, -1.0F, 3.0F) == -1.0F);
   CHECK(rq::lane::clamp(5, 0, 3) == 3);
   CHECK(rq::lane::round_to_int(0.5F) == 0);

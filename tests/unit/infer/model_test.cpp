@@ -25,7 +25,7 @@ struct aligned_bytes {
 };
 
 /// A model with every kind of instruction: a token in front, positions, attention with a shared key head, an
-/// RMS norm, both ways to end.
+/// RMS norm, a base for each head, mixed columns, both ways to end.
 class every_kind {
  public:
   every_kind() {
@@ -50,6 +50,10 @@ class every_kind {
     s.inner = 6;
     s.data[0] = reals(std::vector<float>(6, 0.75F));
     s.data[1] = reals(std::vector<float>(6, 0.5F));
+    add(s);
+    s = make(rq::opcode::mix_heads, d, last());
+    s.inner = 2;
+    s.data[0] = reals({1, 0.5F, -0.5F, 1, 0.25F, 2, 1, -1});
     add(s);
     const std::int32_t q = encode(last(), d, false, "q");
     linear(normed, d, d / 2);
@@ -82,6 +86,9 @@ class every_kind {
     add(s);
     s = make(rq::opcode::activate, d, last());
     s.function = 1;
+    add(s);
+    s = make(rq::opcode::hadamard, d, last());
+    s.data[0] = reals({0.5F, -0.5F, 0.25F, 1});
     add(s);
     s = make(rq::opcode::norm, d, last());
     s.flag = 1;
@@ -188,7 +195,7 @@ TEST_CASE("a saved model is looked at where it lies", "[infer][model]") {
   aligned_bytes bytes(every_kind().bytes);
   rq::model_view view;
   REQUIRE_FALSE(rq::model_view::open(bytes.all(), view));
-  CHECK(view.instructions().size() == 18);
+  CHECK(view.instructions().size() == 20);
   CHECK(view.header().input_cols == 4);
   CHECK(view.header().output_cols == 4);
   CHECK(view.header().extra_rows == 1);    // the token in front
@@ -332,6 +339,8 @@ TEST_CASE("instructions that do not fit together are refused with their number",
   const std::size_t select = find(opcode::select_row);
   const std::size_t multiply = find(opcode::multiply);
   const std::size_t rotate = find(opcode::rotate);
+  const std::size_t hadamard = find(opcode::hadamard);
+  const std::size_t mix_heads = find(opcode::mix_heads);
   const auto refused = [&](const rq::failure& f, rq::errc code, const char* place, std::size_t got) {
     CAPTURE(f.where, f.got, f.want);
     CHECK(says(f, code, place));
@@ -352,6 +361,36 @@ TEST_CASE("instructions that do not fit together are refused with their number",
   refused(with(rotate, [](auto& s) { s.heads = 0; }), bad, "heads", rotate);
   refused(with(rotate, [](auto& s) { s.inner = 1; }), mismatch, "rows of instruction", rotate);
   refused(with(rotate, [](auto& s) { s.inner = 1 << 20; }), bad, "constants of instruction", rotate);
+  for (const std::int32_t inner : {0, 3, 8}) {  // no column, no divisor of the columns, wider than they are
+    const rq::failure f = with(mix_heads, [&](auto& s) { s.inner = inner; });
+    refused(f, bad, "inner size", mix_heads);
+    CHECK(f.want == inner);
+  }
+  refused(with(mix_heads, [](auto& s) { s.inner = -1; }), bad, "columns of instruction", mix_heads);
+  CHECK_FALSE(with(mix_heads, [](auto& s) { s.inner = 1; }));
+  refused(with(mix_heads, [&](auto& s) { s.a = good[encode].out; }), bad, "contents of an operand",
+          mix_heads);
+  for (const std::size_t i : {hadamard, mix_heads}) {
+    refused(with(i, [](auto& s) { s.a = 1000; }), bad, "operand register", i);
+    refused(with(i, [](auto& s) { s.out = s.a; }), bad, "contents of an operand", i);
+    refused(with(i, [](auto& s) { s.cols = 2; }), mismatch, "columns of an operand", i);
+    // the last instruction whose numbers fit, and one place of constants less
+    const std::uint64_t need = rq::model_view::data_bytes(good[i], 0);
+    CHECK(need == (i == hadamard ? 16 : 32));
+    CHECK_FALSE(with(i, [&](auto& s) { s.data[0] = view.constants().size() - need; }));
+    for (const std::uint64_t offset :
+         {good[i].data[0] + 4, view.constants().size() - need + 8, ~std::uint64_t{7}}) {
+      const rq::failure f = with(i, [&](auto& s) { s.data[0] = offset; });
+      refused(f, bad, "constants of instruction", i);
+      CHECK(f.want == static_cast<std::int64_t>(offset));
+    }
+  }
+  const std::uint64_t two_heads = view.constants().size() - 4 * 4 * 2;  // and no room for one of four columns
+  CHECK_FALSE(with(mix_heads, [&](auto& s) { s.data[0] = two_heads; }));
+  const auto one_head = [&](auto& s) { s.inner = 4, s.data[0] = two_heads; };
+  refused(with(mix_heads, one_head), bad, "constants of instruction", mix_heads);
+  refused(with(mix_heads, [](auto& s) { s.kind = static_cast<opcode>(static_cast<int>(s.kind) + 1); }), bad,
+          "kind of", mix_heads);
   refused(with(attention, [](auto& s) { s.probability_bits = 1; }), bad, "probability", attention);
   refused(with(attention, [](auto& s) { s.probability_relative = 2; }), bad, "probability", attention);
   refused(with(attention, [](auto& s) { s.zero_b = -(1 << 22) - 1; }), bad, "zero point", attention);

@@ -7,6 +7,7 @@
 #include <repquant/codec/uniform.hpp>
 #include <repquant/infer/activation.hpp>
 #include <repquant/infer/model.hpp>
+#include <repquant/kernel/hadamard.hpp>
 
 #include <cmath>
 #include <random>
@@ -120,6 +121,20 @@ class builder {
     s.data[1] = writer_.constants(std::span<const float>(n));
     return add(s);
   }
+  /// Factors of both signs that keep values of the first block at about their size.
+  std::int32_t hadamard(std::int32_t a, std::int32_t cols) {
+    rq::instruction s = make(rq::opcode::hadamard, cols, a);
+    const float block = static_cast<float>(rq::hadamard_block_size(static_cast<std::size_t>(cols)));
+    s.data[0] = reals(static_cast<std::size_t>(cols), 0, std::sqrt(3 / block));
+    return add(s);
+  }
+  std::int32_t mix_heads(std::int32_t a, std::int32_t cols, std::int32_t head_dim) {
+    rq::instruction s = make(rq::opcode::mix_heads, cols, a);
+    s.inner = head_dim;
+    s.data[0] =
+        reals(static_cast<std::size_t>(cols * head_dim), 0, std::sqrt(3.0F / static_cast<float>(head_dim)));
+    return add(s);
+  }
   std::int32_t activate(rq::activation f, std::int32_t a, std::int32_t cols) {
     rq::instruction s = make(rq::opcode::activate, cols, a);
     s.function = static_cast<std::uint8_t>(f);
@@ -131,20 +146,23 @@ class builder {
     return add(s);
   }
 
-  /// A pre-norm block with rotary positions, heads of 4 columns that share keys two by two, a gated MLP.
+  /// A pre-norm block with rotary positions, heads of 4 columns that share keys two by two, queries and keys
+  /// in other bases behind the positions, a gated MLP whose last layer reads mixed columns.
   std::int32_t decoder_block(std::int32_t x, std::int32_t heads, std::int32_t most, bool causal = true) {
     const std::int32_t cols = 4 * heads;
     const std::int32_t n1 = encode(norm(x, cols, true), cols);
-    const std::int32_t q = encode(rotate(linear(n1, cols, cols), cols, heads, most), cols);
-    const std::int32_t k =
-        encode(rotate(linear(n1, cols, cols / 2), cols / 2, heads / 2, most), cols / 2, 8, true);
+    const std::int32_t turned = rotate(linear(n1, cols, cols), cols, heads, most);
+    const std::int32_t q = encode(mix_heads(turned, cols, 4), cols);
+    const std::int32_t turned_k = rotate(linear(n1, cols, cols / 2), cols / 2, heads / 2, most);
+    const std::int32_t k = encode(mix_heads(turned_k, cols / 2, 4), cols / 2, 8, true);
     const std::int32_t v = encode(linear(n1, cols, cols / 2), cols / 2);
     const std::int32_t mixed = encode(attention(q, k, v, heads, heads / 2, 4, causal), cols);
     const std::int32_t y = add_instruction(rq::opcode::add, cols, x, linear(mixed, cols, cols));
     const std::int32_t n2 = encode(norm(y, cols), cols, 4, true);
     const std::int32_t gate = activate(rq::activation::silu, linear(n2, cols, 3 * cols, 4), 3 * cols);
     const std::int32_t up = linear(n2, cols, 3 * cols, 4);
-    const std::int32_t h = encode(add_instruction(rq::opcode::multiply, 3 * cols, gate, up), 3 * cols);
+    const std::int32_t gated = add_instruction(rq::opcode::multiply, 3 * cols, gate, up);
+    const std::int32_t h = encode(hadamard(gated, 3 * cols), 3 * cols);
     return add_instruction(rq::opcode::add, cols, y, linear(h, 3 * cols, cols));
   }
 

@@ -166,3 +166,36 @@ TEST_CASE("tape: rotary positions turn pairs of neighbours and keep their length
   CHECK(y.rowwise().norm().isApprox(x.rowwise().norm(), 1e-5F));
   CHECK(y(2, 4) == Approx(x(2, 4) * cosines(2, 0) - x(2, 5) * sines(2, 0)));
 }
+
+TEST_CASE("tape: hadamard sends gradients back through its blocks", "[train]") {
+  for (const rq::index cols : {1, 2, 5, 8, 12, 16}) {  // one block, and two that overlap
+    CAPTURE(cols);
+    const rq::matrix<> x = noise(3, cols, 1);
+    const rq::matrix<> factors = noise(1, cols, 2);
+    const std::span<const float> numbers(factors.data(), static_cast<std::size_t>(cols));
+    const auto f = [&](rq::tape& t, const nodes& n) { return d::hadamard(t, n[0], numbers); };
+    check(f, {x});
+    rq::tape t;
+    const rq::matrix<> y = t.value(f(t, {t.constant(x)}));
+    rq::matrix<> row(1, cols);
+    for (rq::index i = 0; i < 3; ++i) {
+      const auto n = static_cast<std::size_t>(cols);
+      rq::hadamard_row({x.row(i).data(), n}, numbers, {row.data(), n});
+      CHECK(y.row(i) == row);
+    }
+  }
+}
+
+TEST_CASE("tape: mix_heads sends gradients back through the matrix of each head", "[train]") {
+  const rq::matrix<> matrices = noise(12, 4, 2);  // three heads
+  const auto f = [&](rq::tape& t, const nodes& n) { return d::mix_heads(t, n[0], matrices); };
+  const rq::matrix<> x = noise(5, 12, 1);
+  check(f, {x});
+  rq::tape t;
+  const rq::matrix<> y = t.value(f(t, {t.constant(x)}));
+  rq::matrix<> row(1, 12);
+  for (rq::index i = 0; i < 5; ++i) {
+    rq::mix_heads_row({x.row(i).data(), 12}, {matrices.data(), 48}, 4, {row.data(), 12});
+    CHECK(y.row(i).isApprox(row, 1e-6F));
+  }
+}
