@@ -6,6 +6,7 @@
 #include <repquant/block/balance_attention.hpp>
 #include <repquant/block/calibrate_channels.hpp>
 #include <repquant/block/calibration_stream.hpp>
+#include <repquant/block/check_recipe.hpp>
 #include <repquant/block/common_ratios.hpp>
 #include <repquant/block/concept.hpp>
 #include <repquant/block/encode_inputs.hpp>
