@@ -416,6 +416,10 @@ class model {
       }
       const std::ptrdiff_t last = s.cols - block;
       for (std::ptrdiff_t first = 0; first <= last; first += std::max<std::ptrdiff_t>(last, 1)) {
+        for (std::ptrdiff_t j = first; first > 0 && j < block; ++j) {  // signs, by the golden ratio
+          const auto turned = static_cast<std::uint64_t>(j) * 2654435761ULL % (1ULL << 32) >= 1ULL << 31;
+          if (turned) value[static_cast<std::size_t>(j)] *= -1;
+        }
         const std::vector<double> before = value;
         double all = 0;
         for (std::ptrdiff_t c = first; c < first + block; ++c) {

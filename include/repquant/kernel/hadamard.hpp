@@ -9,6 +9,7 @@
 #include <array>
 #include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <utility>
 
@@ -113,9 +114,17 @@ inline void hadamard_block(std::span<float> x) noexcept {
 /// Values of the block that hadamard_row mixes at a time: the largest power of two that fits.
 constexpr std::size_t hadamard_block_size(std::size_t n) noexcept { return std::bit_floor(n); }
 
+/// True for half of the places, in no pattern that a Hadamard matrix has: signs that keep such a matrix from
+/// taking apart what another one mixed.
+constexpr bool hadamard_negates(std::size_t place) noexcept {
+  return (static_cast<std::uint32_t>(place) * 2654435761U) >> 31 != 0;
+}
+
 /// Scales a row and mixes it with Hadamard matrices of entries 1 and -1:
 ///
-///   y = x * factors;  y[0 .. B) = H_B y[0 .. B);  where B < n: y[n - B .. n) = H_B y[n - B .. n)
+///   y = x * factors;  y[0 .. B) = H_B y[0 .. B)
+///   where B < n:  y[j] = -y[j] for j in n - B .. B where hadamard_negates(j);  y[n - B .. n) = H_B y[n - B
+///   .. n)
 ///
 /// with B = 2^k the largest power of two in n, and H_2B = [H_B H_B; H_B -H_B]. Strides go from B / 2 down to
 /// 1; each product, sum and difference is rounded once: the same bits on every architecture.
@@ -136,7 +145,11 @@ inline void hadamard_row(std::span<const float> x, std::span<const float> factor
   map_row<Arch>(
       out, [](const V& a, const V& b) { return lane::mul(a, b); }, x.data(), factors.data());
   detail::hadamard_block<Arch>(out.first(block));
-  if (block < out.size()) detail::hadamard_block<Arch>(out.last(block));
+  if (block == out.size()) return;
+  for (std::size_t j = out.size() - block; j < block; ++j) {
+    if (hadamard_negates(j)) out[j] = -out[j];
+  }
+  detail::hadamard_block<Arch>(out.last(block));
 }
 
 }  // namespace repquant

@@ -22,7 +22,7 @@ namespace repquant {
 /// times its square is at most that sum. And sums of many channels have tails as short as a normal
 /// distribution's, which a few levels cover better than those of what a GELU or a gate gives.
 ///
-/// Half of the factors are negative, in no pattern that a Hadamard matrix has: what one such matrix mixed
+/// Half of the factors are negative (hadamard_negates): what one Hadamard matrix mixed
 /// before (balance_heads), another one would take apart.
 ///
 /// They also make the mixing orthogonal up to a factor for each output: 1 / sqrt(B) on the first block,
@@ -46,7 +46,7 @@ inline column<float> spread_factors(const column<double>& power, const column<do
   const double mean = logs.mean();
   for (index j = 0; j < d; ++j) {
     const double share = static_cast<double>(j) < block ? 1 / std::sqrt(block) : 1.0;
-    const double sign = ((static_cast<std::uint32_t>(j) * 2654435761U) >> 31) != 0 ? -1.0 : 1.0;
+    const double sign = hadamard_negates(static_cast<std::size_t>(j)) ? -1.0 : 1.0;
     factors(j) = static_cast<float>(sign * share * std::exp(logs(j) - mean));
   }
   return factors;

@@ -119,7 +119,10 @@ inline node hadamard(tape& t, node x, std::span<const float> factors) {
     const std::size_t block = hadamard_block_size(n);
     for (index i = 0; i < g.rows(); ++i) {
       const std::span<float> row(g.row(i).data(), n);
-      if (block < n) repquant::detail::hadamard_block<default_arch>(row.last(block));
+      if (block < n) {
+        repquant::detail::hadamard_block<default_arch>(row.last(block));
+        for (std::size_t j = n - block; j < block; ++j) row[j] = hadamard_negates(j) ? -row[j] : row[j];
+      }
       repquant::detail::hadamard_block<default_arch>(row.first(block));
       for (std::size_t j = 0; j < n; ++j) row[j] *= factors[j];
     }

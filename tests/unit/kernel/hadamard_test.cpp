@@ -22,6 +22,10 @@ std::size_t log2_of_block(std::size_t n) {
   return k;
 }
 
+/// The sign of place j between two blocks: the highest bit of 32 of a product with 2^32 over the golden
+/// ratio.
+double sign_between(std::size_t j) { return j * 2654435761ULL % (1ULL << 32) >= 1ULL << 31 ? -1 : 1; }
+
 /// Values, and how far floats may be from them: what each value read may be away, and a rounding for each
 /// halving of what it weighs.
 struct row {
@@ -56,8 +60,11 @@ row mixed(const std::vector<float>& x, const std::vector<float>& factors) {
     y.error.push_back(u * std::fabs(y.value[i]));
   }
   const std::size_t k = log2_of_block(x.size());
+  const std::size_t block = std::size_t{1} << k;
   mix(y, 0, k);
-  if (std::size_t{1} << k < x.size()) mix(y, x.size() - (std::size_t{1} << k), k);
+  if (block == x.size()) return y;
+  for (std::size_t j = x.size() - block; j < block; ++j) y.value[j] *= sign_between(j);
+  mix(y, x.size() - block, k);
   return y;
 }
 
@@ -104,6 +111,7 @@ std::vector<float> by_definition(const std::vector<float>& x, const std::vector<
   const std::size_t block = std::size_t{1} << log2_of_block(x.size());
   for (std::size_t first = 0; first + block <= x.size();
        first += std::max<std::size_t>(x.size() - block, 1)) {
+    for (std::size_t j = first; first > 0 && j < block; ++j) y[j] *= static_cast<float>(sign_between(j));
     for (std::size_t stride = block / 2; stride > 0; stride /= 2) {
       for (std::size_t i = 0; i < block; ++i) {
         if ((i & stride) != 0) continue;
