@@ -74,6 +74,9 @@ TEST_CASE("a recipe out of range is refused with the setting's name", "[block]")
   f = refused([](auto& r) { r.probability_depth = 31; });
   CHECK(f.code == rq::errc::bad_option);
   CHECK(f.got == 31);
+  f = refused([](auto& r) { r.spread_below = -0.5; });
+  CHECK(f.code == rq::errc::bad_option);
+  CHECK(std::string(f.where) == "recipe: spread_below");
   f = refused([](auto& r) { r.solver.damping = -1; });
   CHECK(f.code == rq::errc::bad_option);
   CHECK(std::string(f.where).find("attn.q") == 0);  // the first layer that asks for it
