@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// spread_inputs: where codes of a linear layer's input would lose much (the long tails behind a GELU or a
 /// gate, channels of unequal size), the input is scaled and mixed first, and the layer's weights take the
-/// inverse. Length: what is seen, what it would cost and where it goes are one pass over the inputs of a
-/// program.
+/// inverse.
+///
+/// Length: what is seen, what it would cost and where it goes are one pass over the inputs of a program.
 #pragma once
 
 #include <repquant/block/evaluate.hpp>
@@ -32,7 +33,7 @@ struct spread_site {
   matrix<> rows;
 };
 
-/// The squared error of the outputs of layers with weights `w` when codes of `bits` stand for their input.
+/// The squared error of the outputs of layers with weights `w` when codes of their own for each channel stand for their input.
 template<class Observer>
 result<double> coding_cost(matrix_view x, const matrix<>& w, const uniform& codec, const Observer& observer,
                            const std::string& path) {
@@ -160,8 +161,10 @@ inline void insert_spread(program& p, const spread_site& s, const column<float>&
 
 /// The program with a hadamard step in front of the linear layers whose output, when their input is coded
 /// channel by channel, then errs by less than `most` of the squared error as it was, on float samples. Calls
-/// of shared layers get one answer and one set of factors.
+/// of shared layers get one answer and one set of factors; layers that read the model's input stay as they
+/// are, and so do all calls of one that does.
 ///
+/// Shapes     samples: at least one matrix [tokens x input_cols], which the program can run
 /// Errors     what calibration says
 /// Precision  the float function changes by float rounding
 /// Cost       a float run of the samples, and for each input of layers two searches of ranges on 2,048 rows
