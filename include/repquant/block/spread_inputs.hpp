@@ -33,7 +33,8 @@ struct spread_site {
   matrix<> rows;
 };
 
-/// The squared error of the outputs of layers with weights `w` when codes of their own for each channel stand for their input.
+/// The squared error of the outputs of layers with weights `w` when codes of their own for each channel stand
+/// for their input.
 template<class Observer>
 result<double> coding_cost(matrix_view x, const matrix<>& w, const uniform& codec, const Observer& observer,
                            const std::string& path) {
