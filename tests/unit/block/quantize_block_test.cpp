@@ -20,6 +20,12 @@ rq::program record(rq::index cols, std::function<rq::value(rq::trace&, rq::value
   return rq::record(networks::block{std::move(steps)}, cols).value();
 }
 rq::repquant_recipe at_bits(int bits) { return rq::with_bits(rq::repquant_recipe{}, bits, bits); }
+/// The same with inputs as they are: a norm that is mixed with others before it is coded is not folded.
+rq::repquant_recipe unspread(int bits) {
+  rq::repquant_recipe r = at_bits(bits);
+  r.spread_below = 0;
+  return r;
+}
 
 bool equal(const samples& a, const samples& b) {
   for (std::size_t i = 0; i < a.size(); ++i) {
@@ -133,7 +139,7 @@ TEST_CASE("a norm is folded into all that reads it, or into nothing", "[block][q
 
   SECTION("by several layers: folded together, one parameter set") {
     const rq::program p = rq::record(b, 16).value();
-    const auto m = networks::quantize(p, calibration, at_bits(4));
+    const auto m = networks::quantize(p, calibration, unspread(4));
     REQUIRE(m);
     REQUIRE(m->report().folds.size() == 2);
     CHECK(m->report().folds[0].path == "ln1.out");
@@ -150,7 +156,7 @@ TEST_CASE("a norm is folded into all that reads it, or into nothing", "[block][q
     for (std::size_t i = 0; i < 3; ++i) CHECK(linears[i]->a == codes);
   }
   SECTION("by the residual, too: post-norm keeps its norm and encodes channel by channel") {
-    const auto m = networks::quantize(networks::post_norm(), calibration, at_bits(4));
+    const auto m = networks::quantize(networks::post_norm(), calibration, unspread(4));
     REQUIRE(m);
     CHECK(m->report().folds.empty());
     CHECK(encode_of(*m, "ln1.out").per_column == 1);
@@ -171,7 +177,7 @@ TEST_CASE("a norm is folded into all that reads it, or into nothing", "[block][q
     };
     for (const int kind : {0, 1, 2}) {
       CAPTURE(kind);
-      const auto m = networks::quantize(reader(kind), calibration, at_bits(8));
+      const auto m = networks::quantize(reader(kind), calibration, unspread(8));
       REQUIRE(m);
       CHECK(m->report().folds.empty());
       CHECK(encode_of(*m, "ln.out").per_column == 1);
@@ -181,13 +187,13 @@ TEST_CASE("a norm is folded into all that reads it, or into nothing", "[block][q
   SECTION("by nothing linear: no site at all") {
     const rq::program p =
         record(16, [&b](rq::trace& t, rq::value x) { return t.add(t.norm("ln", b.norm1, x), x); });
-    const auto m = networks::quantize(p, calibration, at_bits(4));
+    const auto m = networks::quantize(p, calibration, unspread(4));
     REQUIRE(m);
     CHECK(m->report().sites.empty());
     CHECK(fidelity(p, *m, calibration) > 120);  // float all the way
   }
   SECTION("an RMS norm has no shift: channel by channel") {
-    const auto m = networks::quantize(networks::decoder_program(), calibration, at_bits(4));
+    const auto m = networks::quantize(networks::decoder_program(), calibration, unspread(4));
     REQUIRE(m);
     CHECK(m->report().folds.empty());
     CHECK(encode_of(*m, "norm1.out").per_column == 1);
@@ -199,6 +205,26 @@ TEST_CASE("a norm is folded into all that reads it, or into nothing", "[block][q
     CHECK(m->report().folds.empty());
     CHECK(encode_of(*m, "attn.q.in").per_column == 0);
   }
+}
+
+TEST_CASE("a norm whose output is spread keeps the name of its site", "[block][quantize]") {
+  const samples calibration = networks::random_samples(16, 10, 16, 3);
+  const rq::program p = rq::record(networks::random_encoder(16, 32, 2, 60), 16).value();
+  rq::repquant_recipe always = at_bits(4);
+  always.spread_below = 1e9;
+  const auto plain = networks::quantize(p, calibration, unspread(4));
+  const auto spread = networks::quantize(p, calibration, always);
+  REQUIRE(plain);
+  REQUIRE(spread);
+  CHECK(instructions_of(*plain, rq::opcode::hadamard).empty());
+  CHECK(instructions_of(*spread, rq::opcode::hadamard).size() == 4);  // ln1, out, ln2, fc2
+  CHECK(spread->report().folds.empty());
+  REQUIRE(plain->report().sites.size() == spread->report().sites.size());
+  for (std::size_t i = 0; i < plain->report().sites.size(); ++i) {
+    CHECK(plain->report().sites[i].path == spread->report().sites[i].path);
+    CHECK(plain->report().sites[i].role == spread->report().sites[i].role);
+  }
+  CHECK(fidelity(p, *spread, calibration) > 9);
 }
 
 TEST_CASE("a layer without a bias gets one from the fold", "[block][quantize]") {

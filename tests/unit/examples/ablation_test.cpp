@@ -19,6 +19,9 @@ rq::program small_network() {
   rq::encoder_block first = networks::random_encoder(16, 32, 2, 60);
   first.q.weight *= 100;
   const rq::encoder_block b = networks::random_encoder(16, 32, 2, 50);
+  const rq::matrix<> angles = networks::random_matrix(6, 4, 1, 77);
+  const rq::matrix<> cosines = angles.array().cos().matrix();
+  const rq::matrix<> sines = angles.array().sin().matrix();
   return rq::record(networks::block{[&](rq::trace& t, rq::value x) {
                       x = t.prepend_row("class", networks::random_matrix(1, 16, 1, 9), x);
                       {
@@ -28,6 +31,18 @@ rq::program small_network() {
                       for (rq::index i = 0; i < 2; ++i) {
                         const auto scope = t.scope("layer", i);
                         x = b.forward(t, x);
+                      }
+                      {
+                        const auto scope = t.scope("turned");
+                        const auto turned = [&](const std::string& name, unsigned seed) {
+                          const rq::value v = t.linear(name, networks::random_linear(16, 16, seed), x);
+                          return t.rotate("turn_" + name, cosines, sines, 2, v);
+                        };
+                        const rq::value q = turned("q", 31);
+                        const rq::value k = turned("k", 32);
+                        const rq::value v = t.linear("v", networks::random_linear(16, 16, 33), x);
+                        const rq::value a = t.attention("attn", {.heads = 2}, q, k, v);
+                        x = t.add(x, t.linear("out", networks::random_linear(16, 16, 34), a));
                       }
                       x = t.norm("norm", networks::random_norm(16, 8), x);
                       return t.linear("head", networks::random_linear(5, 16, 3), t.select_row(0, x));
@@ -90,9 +105,10 @@ TEST_CASE("ablation: each ingredient changes the model", "[examples]") {
     INFO(name);
     CHECK(quantized(examples::recipe_without(name)) != whole);
     // these change what others do: a correction, a range per channel, a least error, weights that differ by
-    // call, or that are the same
+    // call, or that are the same, and bases
     if (name == "residual_target" || name == "widen_ranges" || name == "score_ranges") continue;
-    if (name == "selected_weight" || name == "share_weights" || name == "ratio_rounds") continue;
+    if (name == "selected_weight" || name == "share_weights" || name == "ratio_rounds" || name == "mix_heads")
+      continue;
     CHECK(quantized(examples::recipe_with_only(name)) != plain);
   }
 }
