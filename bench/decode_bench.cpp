@@ -49,8 +49,5 @@ int main(int argc, char** argv) {
   both("uniform4/per_group_32", rq::uniform{.bits = 4}, rq::per_group{.size = 32});
   both("log2_4/per_tensor", rq::log2{.bits = 4}, rq::per_tensor{});
   both("log_sqrt2_4/per_tensor", rq::log_sqrt2{.bits = 4}, rq::per_tensor{});
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return workload::run(argc, argv);
 }

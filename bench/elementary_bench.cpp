@@ -41,8 +41,5 @@ int main(int argc, char** argv) {
   both("gelu_erf", [](const auto& v) { return rq::elementary::gelu_erf(v); });
   both("gelu_tanh", [](const auto& v) { return rq::elementary::gelu_tanh(v); });
   both("silu", [](const auto& v) { return rq::elementary::silu(v); });
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return workload::run(argc, argv);
 }

@@ -120,8 +120,5 @@ int main(int argc, char** argv) {
   RegisterBenchmark("float/layer_norm/lanes", float_norm)->Unit(benchmark::kMicrosecond);
   all<rq::scalar_arch>("/scalar");
   all<rq::default_arch>("/lanes");
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return workload::run(argc, argv);
 }

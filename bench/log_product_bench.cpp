@@ -104,8 +104,5 @@ int main(int argc, char** argv) {
   benchmark::RegisterBenchmark("log_product/copy", copy)->Unit(benchmark::kMicrosecond);
   all<rq::scalar_arch>("/scalar");
   all<rq::default_arch>("/lanes");
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return workload::run(argc, argv);
 }

@@ -61,8 +61,5 @@ int main(int argc, char** argv) {
   add("copy", [](auto x, auto y, std::size_t) { std::memcpy(y.data(), x.data(), x.size_bytes()); });
   all<rq::scalar_arch>("/scalar");
   all<rq::default_arch>("/lanes");
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return workload::run(argc, argv);
 }

@@ -55,8 +55,5 @@ int main(int argc, char** argv) {
   benchmark::RegisterBenchmark("norm/copy", workload::copy, 8.0)->Apply(workload::sizes);
   all<rq::scalar_arch>("/scalar");
   all<rq::default_arch>("/lanes");
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return workload::run(argc, argv);
 }

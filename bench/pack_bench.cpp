@@ -47,8 +47,5 @@ int main(int argc, char** argv) {
   RegisterBenchmark("pack/2/lanes", pack<2, rq::default_arch>)->Apply(workload::sizes);
   RegisterBenchmark("unpack/2/scalar", unpack<2, rq::scalar_arch>)->Apply(workload::sizes);
   RegisterBenchmark("unpack/2/lanes", unpack<2, rq::default_arch>)->Apply(workload::sizes);
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return workload::run(argc, argv);
 }

@@ -70,8 +70,5 @@ int main(int argc, char** argv) {
   benchmark::RegisterBenchmark("linear/copy/197x768x768", copy, extent{197, 768, 768});
   all<rq::scalar_arch>("/scalar");
   all<rq::default_arch>("/lanes");
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return workload::run(argc, argv);
 }

@@ -72,4 +72,12 @@ inline void copy(benchmark::State& state, double bytes_per_value) {
   count(state, n, 2 * half);
 }
 
+/// Runs what was registered, as the arguments say: what main() returns.
+inline int run(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
+
 }  // namespace workload

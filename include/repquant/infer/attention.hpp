@@ -201,9 +201,8 @@ inline void attend(const attention_head& h, const prepared_head& head, const att
     const auto value_sums = [&]<class Sum>(Sum* e, Sum* o) {
       if (f.plain || seen == 0) {
         for (index r = 0; r < rows; ++r) {
-          const std::uint8_t* const row = codes.data() + r * stride;
-          detail::plain_values(h, x, row, visible(r), e + r * sum_stride + own, o + r * sum_stride + own);
-          weights[static_cast<std::size_t>(r)] = weights_of(h.probability, row, visible(r));
+          detail::plain_values(h, x, codes.data() + r * stride, visible(r), e + r * sum_stride + own,
+                               o + r * sum_stride + own);  // of absolute codes: their factor asks no weights
         }
         return;
       }

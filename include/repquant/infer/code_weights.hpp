@@ -6,6 +6,8 @@
 #pragma once
 
 #include <repquant/infer/probability.hpp>
+#include <repquant/kernel/log_bands.hpp>
+#include <repquant/kernel/row_bytes.hpp>
 
 namespace repquant {
 

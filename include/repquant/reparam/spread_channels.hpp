@@ -6,9 +6,7 @@
 #include <repquant/kernel/hadamard.hpp>
 #include <repquant/layer/linear.hpp>
 
-#include <algorithm>
 #include <cmath>
-#include <cstdint>
 
 namespace repquant {
 
@@ -22,15 +20,16 @@ namespace repquant {
 /// times its square is at most that sum. And sums of many channels have tails as short as a normal
 /// distribution's, which a few levels cover better than those of what a GELU or a gate gives.
 ///
-/// Half of the factors are negative (hadamard_negates): what one Hadamard matrix mixed
-/// before (balance_heads), another one would take apart.
+/// Half of the factors are negative (hadamard_negates): what one Hadamard matrix mixed before
+/// (balance_heads), another one would take apart.
 ///
 /// They also make the mixing orthogonal up to a factor for each output: 1 / sqrt(B) on the first block,
 /// which both blocks may share.
 ///
-/// Shapes    power, importance [d], not negative; result [d]. Channels that never move, or that nothing
-/// reads,
-///           count as a millionth of the mean
+/// Shapes    power, importance [d], not negative; result [d], none of them 0
+/// Units     power that of the input squared. Channels that never move, or that nothing reads, count as a
+///           millionth of the mean
+/// Cost      in d
 /// Source    ours; rotations with random signs before codes as QuIP# (arXiv 2402.04396) and QuaRot
 ///           (2404.00456), scales as SmoothQuant (2211.10438)
 inline column<float> spread_factors(const column<double>& power, const column<double>& importance) {
@@ -54,8 +53,9 @@ inline column<float> spread_factors(const column<double>& power, const column<do
 
 /// Weights for inputs that hadamard_row scaled and mixed: `spread(w) hadamard_row(x) = w x` up to rounding.
 ///
-/// Shapes    weight [out x d], factors [d], none of them 0
+/// Shapes    weight, result [out x d]; factors [d], none of them 0
 /// Cost      a transform of each row
+/// Precision float rounding of the sums that hadamard_row makes
 inline matrix<> spread_weights(const matrix<>& weight, const column<float>& factors) {
   const index d = weight.cols();
   const auto block = static_cast<index>(hadamard_block_size(static_cast<std::size_t>(d)));
