@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <vector>
 
 namespace repquant {
@@ -18,7 +19,7 @@ namespace repquant {
 /// the error of an interval follows from its moments: sum x^2 - 2 v sum x + v^2 n.
 ///
 /// Precision  as the distribution: exact values and even spread inside bins
-/// Cost       O(levels log bins) for each new set of parameters
+/// Cost       O(levels) for parameters near the last ones, up to O(levels log bins)
 template<Codec C>
 class codec_error {
  public:
@@ -26,10 +27,17 @@ class codec_error {
   codec_error(const distribution& d, const C& codec) : distribution_(&d), codec_(codec) {}
 
   [[nodiscard]] double operator()(const typename C::params& p) {
+    return *below(p, std::numeric_limits<double>::infinity());
+  }
+  /// The same where it may be less than `least`; nothing as soon as it is seen not to be.
+  [[nodiscard]] std::optional<double> below(const typename C::params& p, double least) {
     if (distribution_->few_values()) return one_by_one(p);
     levels(p);
     if (levels_ == last_levels_) return last_error_;  // the parameters differ where the codec does not look
-    last_error_ = sum(p) / static_cast<double>(distribution_->count());
+    const auto count = static_cast<double>(distribution_->count());
+    const std::optional<double> error = sum(p, least * count * (1 + 0x1p-40));
+    if (!error) return {};
+    last_error_ = *error / count;
     last_levels_ = levels_;
     return last_error_;
   }
@@ -52,6 +60,12 @@ class codec_error {
     friend bool operator==(const level&, const level&) = default;
   };
 
+  /// What lies below a level, and in which bin it begins: with the next parameters that will be near.
+  struct level_edge {
+    distribution::moments from = {};
+    std::size_t near = 0;
+  };
+
   /// The values that the codec can give, ascending.
   void levels(const typename C::params& p) {
     levels_.clear();
@@ -64,20 +78,37 @@ class codec_error {
     }
   }
 
-  [[nodiscard]] double sum(const typename C::params& p) const {
+  /// The squared errors of all values, unless they come to more than `most`.
+  [[nodiscard]] std::optional<double> sum(const typename C::params& p, double most) {
     if (levels_.empty()) return std::numeric_limits<double>::infinity();
+    edges_.resize(levels_.size() + 1);
+    edges_.back().from = distribution_->all();
+    const auto find_edge = [&](std::size_t i) {
+      edges_[i].from = distribution_->below(edge(levels_[i - 1], levels_[i], p), edges_[i].near);
+    };
+    // what is clipped is at the ends, and ranges that clip too much are most of those that are asked for
+    const std::size_t last = levels_.size() - 1;
+    if (last > 0) {
+      find_edge(1);
+      find_edge(last);
+      if (error_of(0) + error_of(last) > most) return {};
+    }
     double error = 0;
-    distribution::moments from;
-    for (std::size_t i = 0; i < levels_.size(); ++i) {
-      const bool last = i + 1 == levels_.size();
-      const distribution::moments to =
-          last ? distribution_->all() : distribution_->below(edge(levels_[i], levels_[i + 1], p));
-      const double v = levels_[i].value - distribution_->center();
-      error += std::fmax(
-          0, (to.squares - from.squares) - 2 * v * (to.sum - from.sum) + v * v * (to.count - from.count));
-      from = to;
+    for (std::size_t i = 0; i <= last; ++i) {
+      if (i >= 1 && i + 1 < last) find_edge(i + 1);
+      error += error_of(i);
+      if (error > most) return {};
     }
     return error;
+  }
+  /// The squared errors of the values of one level, whose edges are known.
+  [[nodiscard]] double error_of(std::size_t i) const noexcept {
+    const distribution::moments& from = edges_[i].from;
+    const distribution::moments& to = edges_[i + 1].from;
+    const double v = levels_[i].value - distribution_->center();
+    const double e =
+        (to.squares - from.squares) - 2 * v * (to.sum - from.sum) + v * v * (to.count - from.count);
+    return e > 0 ? e : 0;
   }
 
   /// Where the values of level a end and those of the next level b begin: the middle or the geometric middle
@@ -102,6 +133,7 @@ class codec_error {
   C codec_;
   std::vector<level> levels_;
   std::vector<level> last_levels_;
+  std::vector<level_edge> edges_;  // before each level, and after the last one
   double last_error_ = 0;
 };
 

@@ -72,9 +72,17 @@ class distribution {
   ///
   /// Cost  O(log bins)
   [[nodiscard]] moments below(double t) const noexcept {
-    const auto b = std::partition_point(
-        bins_.begin(), bins_.end(), [t](const histogram::bin& x) { return static_cast<double>(x.hi) < t; });
-    const moments& before = before_[static_cast<std::size_t>(b - bins_.begin())];
+    std::size_t near = bins_.size() / 2;
+    return below(t, near);
+  }
+  /// The same, looked for from bin `near` outwards, which becomes the bin that was found.
+  ///
+  /// Requires  near <= bins().size()
+  /// Cost      O(log of the bins between)
+  [[nodiscard]] moments below(double t, std::size_t& near) const noexcept {
+    near = first_bin(t, near);
+    const moments& before = before_[near];
+    const auto b = bins_.begin() + static_cast<std::ptrdiff_t>(near);
     if (b == bins_.end() || t <= static_cast<double>(b->lo)) return before;
     const double width = static_cast<double>(b->hi) - b->lo;
     return plus(before, b->lo, t, static_cast<double>(b->count) * ((t - b->lo) / width));
@@ -83,6 +91,33 @@ class distribution {
   [[nodiscard]] const moments& all() const noexcept { return before_.back(); }
 
  private:
+  /// The first bin that does not end below t, or bins_.size(): steps from `near` that double until they have
+  /// passed it, then halving.
+  [[nodiscard]] std::size_t first_bin(double t, std::size_t near) const noexcept {
+    const auto ends_below = [&](std::size_t at) { return static_cast<double>(bins_[at].hi) < t; };
+    std::size_t lo = near;  // all bins before lo end below t
+    std::size_t hi = near;  // no bin from hi on does
+    if (near < bins_.size() && ends_below(near)) {
+      for (std::size_t step = 1; hi < bins_.size() && ends_below(hi); step *= 2) {
+        lo = hi + 1;
+        hi = std::min(hi + step, bins_.size());
+      }
+    } else {
+      for (std::size_t step = 1; lo > 0 && !ends_below(lo - 1); step *= 2) {
+        hi = lo - 1;
+        lo -= std::min(step, lo);
+      }
+    }
+    while (lo < hi) {
+      const std::size_t middle = lo + (hi - lo) / 2;
+      if (ends_below(middle)) {
+        lo = middle + 1;
+      } else {
+        hi = middle;
+      }
+    }
+    return lo;
+  }
   /// m and `count` more values, spread evenly over [lo, hi].
   [[nodiscard]] moments plus(const moments& m, double lo, double hi, double count) const noexcept {
     const double mean = lo + (hi - lo) / 2 - center_;

@@ -89,9 +89,9 @@ class range_search {
               octaves(median_ - distribution_.min(), median_ - r.lo)});
   }
   void offer(range r, position p) {
-    const double e = error_(codec_.fit(r));
-    if (!(e < least_)) return;
-    least_ = e;
+    const std::optional<double> e = error_.below(codec_.fit(r), least_);
+    if (!e || !(*e < least_)) return;
+    least_ = *e;
     range_ = r;
     best_ = p;
   }

@@ -81,3 +81,28 @@ TEST_CASE("codec_error: the error of coding value by value, logarithmic") {
   compare(rq::log_sqrt2{.bits = 5, .zero = rq::zero_rule::none, .depth = 7});
 }
 TEST_CASE("codec_error: the error of coding value by value, a user's codec") { compare(ternary{}); }
+TEST_CASE("codec_error: below gives the whole error or, where it is not below, nothing") {
+  const rq::uniform codec{.bits = 6};
+  for (std::size_t n : {64U, 20000U}) {
+    for (const auto& [name, xs] : oracle::every_kind(n)) {
+      rq::histogram h;
+      h.observe(xs);
+      const rq::distribution d(h);
+      rq::codec_error<rq::uniform> bounded(d, codec);
+      for (double shrink : {1.0, 0.9, 0.5, 0.1}) {
+        const rq::range r{static_cast<float>(h.min() * shrink), static_cast<float>(h.max() * shrink)};
+        const auto p = codec.fit(r);
+        rq::codec_error<rq::uniform> fresh(d, codec);  // nothing is near yet
+        const double whole = fresh(p);
+        INFO(name << ", " << n << " values, shrunk to " << shrink << ": " << whole);
+        rq::codec_error<rq::uniform> unsure(d, codec);
+        const auto far_below = unsure.below(p, whole / 2);
+        REQUIRE((!far_below || *far_below == whole));
+        if (n > 64 && whole > 0) REQUIRE_FALSE(far_below);
+        const auto above = bounded.below(p, whole * 1.5);
+        REQUIRE(above);
+        REQUIRE(*above == whole);
+      }
+    }
+  }
+}

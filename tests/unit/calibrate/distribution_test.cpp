@@ -83,3 +83,29 @@ TEST_CASE("distribution: moments of a part are those of the values below") {
     }
   }
 }
+
+TEST_CASE("distribution: moments of a part are the same wherever the search for it begins") {
+  for (std::size_t n : {1U, 64U, 5000U}) {
+    for (const auto& [name, xs] : oracle::every_kind(n)) {
+      INFO(name << ", " << n << " values");
+      const rq::distribution d = arranged(xs);
+      const std::size_t bins = d.bins().size();
+      for (double p : {0.0, 0.01, 0.4, 0.9, 1.0}) {
+        const double t = d.quantile(p);
+        const auto want = d.below(t);
+        std::size_t found = bins / 2;
+        (void)d.below(t, found);
+        REQUIRE((found == 0 || d.bins()[found - 1].hi < t));
+        REQUIRE((found == bins || d.bins()[found].hi >= t));
+        for (std::size_t start : {std::size_t{0}, bins / 3, bins - 1, bins}) {
+          std::size_t near = start;
+          const auto got = d.below(t, near);
+          REQUIRE(near == found);
+          REQUIRE(got.count == want.count);
+          REQUIRE(got.sum == want.sum);
+          REQUIRE(got.squares == want.squares);
+        }
+      }
+    }
+  }
+}
