@@ -28,8 +28,7 @@ struct layer_evidence {
     matrix<double> inputs;  ///< sum w x^^T x^, not centred
     matrix<double> errors;  ///< sum w e^T x^, not centred
     column<double> input_sum;
-    column<double> error_sum;   ///< of the errors that `errors` holds
-    column<double> missed_sum;  ///< of target - (W x^ + b), which may be more
+    column<double> error_sum;
     double weight = 0;
     std::int64_t tokens = 0;
   };
@@ -39,7 +38,7 @@ struct layer_evidence {
   layer_evidence(index out, index in) {
     for (half& h : halves) {
       h = {matrix<double>::Zero(in, in), matrix<double>::Zero(out, in), column<double>::Zero(in),
-           column<double>::Zero(out), column<double>::Zero(out)};
+           column<double>::Zero(out)};
     }
   }
   [[nodiscard]] bool empty() const noexcept { return halves[0].tokens + halves[1].tokens == 0; }
@@ -50,10 +49,6 @@ struct layer_evidence {
   [[nodiscard]] column<double> error_mean() const {
     return (halves[0].error_sum + halves[1].error_sum) / weight();
   }
-  /// The mean of target - (W x^ + b): what the bias takes.
-  [[nodiscard]] column<double> missed_mean() const {
-    return (halves[0].missed_sum + halves[1].missed_sum) / weight();
-  }
   /// Adds what another layer with the same weights has seen.
   void add(const layer_evidence& other) {
     for (std::size_t i = 0; i < 2; ++i) {
@@ -61,7 +56,6 @@ struct layer_evidence {
       halves[i].errors += other.halves[i].errors;
       halves[i].input_sum += other.halves[i].input_sum;
       halves[i].error_sum += other.halves[i].error_sum;
-      halves[i].missed_sum += other.halves[i].missed_sum;
       halves[i].weight += other.halves[i].weight;
       halves[i].tokens += other.halves[i].tokens;
     }
@@ -162,15 +156,12 @@ layer_evidence collect_evidence(index samples, index out, index in, const E& exe
     exec(count, [&](index n) {
       matrix<double> x;
       matrix<double> e;
-      matrix<double> answered;
-      sample(first + n, x, e, answered);
+      sample(first + n, x, e);
       layer_evidence::half& p = parts[static_cast<std::size_t>(n)];
       column<double> w(x.rows());
       for (index t = 0; t < x.rows(); ++t) w(t) = weight(first + n, t, x.rows());
       const matrix<double> wx = w.asDiagonal() * x;
       p.inputs = x.transpose() * wx;
-      p.missed_sum = (w.asDiagonal() * e).colwise().sum().transpose();
-      if (answered.size() != 0) e = answered;
       p.errors = e.transpose() * wx;
       p.input_sum = wx.colwise().sum().transpose();
       p.error_sum = (w.asDiagonal() * e).colwise().sum().transpose();
@@ -184,7 +175,6 @@ layer_evidence collect_evidence(index samples, index out, index in, const E& exe
       to.errors += p.errors;
       to.input_sum += p.input_sum;
       to.error_sum += p.error_sum;
-      to.missed_sum += p.missed_sum;
       to.weight += p.weight;
       to.tokens += p.tokens;
     }

@@ -29,9 +29,7 @@ layer_evidence evidence_of(const quantization<Recipe, E>& q, const step& s, cons
   const matrix<double> w = layer.weight.template cast<double>();
   column<double> bias = column<double>::Zero(layer.out());
   if (layer.bias.size() != 0) bias = layer.bias.template cast<double>();
-  // calls of one layer ask for different changes, and each change moves what the calls behind it see: they
-  // answer what coding did to their inputs, and not what was lost before
-  const auto sample = [&](index i, matrix<double>& x, matrix<double>& e, matrix<double>& answered) {
+  const auto sample = [&](index i, matrix<double>& x, matrix<double>& e) {
     x = (q.stream.codes(i, in.codes).template cast<double>().array() - in.params.zero_point) *
         static_cast<double>(in.params.scale);
     e = q.stream.target(i, s.out).template cast<double>() - x * w.transpose();
@@ -40,11 +38,6 @@ layer_evidence evidence_of(const quantization<Recipe, E>& q, const step& s, cons
       e += q.stream.target(i, residual).template cast<double>() -
            q.stream.reals(i, residual).template cast<double>();
     }
-    if (alone) return;
-    answered = apply(q.original.linears[static_cast<std::size_t>(s.layer)], q.stream.reals(i, s.a))
-                   .template cast<double>() -
-               x * w.transpose();
-    answered.rowwise() -= bias.transpose();
   };
   return collect_evidence(q.stream.samples(), layer.out(), layer.in(), q.stream.executor(), sample,
                           [&](index, index token, index tokens) { return q.weight_of(s.a, token, tokens); });
@@ -130,7 +123,8 @@ failure quantize_linear(quantization<Recipe, E>& q, const step& s) {
   const layer_evidence& e = common != nullptr ? *common : own;
 
   const gram h = inputs_of(e, q.recipe.correct_bias);
-  const double most = group < 0 ? q.recipe.target_correction : q.recipe.shared_correction;
+  // calls of one layer ask for different changes, and each change moves what the calls behind it see
+  const double most = group < 0 ? q.recipe.target_correction : 0;
   const target_correction correction = correct_target(e, q.recipe.target_damping, most);
   const matrix<> wanted = (layer.weight.template cast<double>() + correction.change).template cast<float>();
 
@@ -162,7 +156,7 @@ failure quantize_linear(quantization<Recipe, E>& q, const step& s) {
   if (q.recipe.correct_bias) {
     // the mean of target - (Q x^ + b) over the call's own tokens
     const column<double> input = own.input_mean();
-    bias += own.missed_mean() + rounding_error(weights, layer.weight) * input;
+    bias += own.error_mean() + rounding_error(weights, layer.weight) * input;
   }
   if (failure f = q.stream.run(linear_instruction(q, s, weights, bias))) return f.within(s.path);
   q.report.weights.back().noise = q.output_noise(s.out);

@@ -73,10 +73,8 @@ struct naive_recipe {
   int scale_rounds = 0;        ///< rounds of least-squares scales and coordinate descent after the solver
   bool share_weights = false;  ///< a layer called several times keeps one set of codes
   int ratio_rounds = 0;  ///< rounds of common_ratios for the channels of shared weights; 0: geometric means
-  double shared_correction = 0;  ///< as target_correction, for shared weights: of their own input's coding
-  bool score_ranges = false;     ///< ranges of q and k by the error of the scores (score_ranges.hpp)
-  bool score_steps = false;      ///< and of each channel's the share of q and of k
-  index selected_weight = 0;     ///< by how many tokens the one that the output selects counts more
+  bool score_ranges = false;  ///< ranges of q and k by the error of the scores (score_ranges.hpp)
+  index selected_weight = 0;  ///< by how many tokens the one that the output selects counts more
   probability_codecs probability{.uniform = true};
   int probability_depth = 14;  ///< largest shift of a logarithmic code; 14 keeps sums in 32 bits
   min_max norm_range;          ///< observer of norm outputs

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -26,16 +27,15 @@ struct score_sample {
   matrix<> query;   ///< [tokens x d]; of many tokens, about 64
   matrix<> key;     ///< [keys x d]
   matrix<> weight;  ///< [tokens x keys]: the probabilities, zero where a token does not see a key
-  matrix<> error;   ///< [tokens x keys]: what coding q and k adds to the scores
 };
 
-/// Some tokens of query head h, which reads key/value head g; no error yet.
+/// Some tokens of query head h, which reads key/value head g.
 inline score_sample scores_of(const attention_options& o, const matrix<>& q, const matrix<>& k, index h,
                               index g) {
   const index d = q.cols() / o.heads;
   const index stride = std::max<index>(1, q.rows() / 64);
   const index rows = q.rows() / stride;
-  score_sample s{h, matrix<>(rows, d), k.middleCols(g * d, d), {}, matrix<>::Zero(rows, k.rows())};
+  score_sample s{h, matrix<>(rows, d), k.middleCols(g * d, d), {}};
   for (index i = 0; i < rows; ++i) s.query.row(i) = q.row((i + 1) * stride - 1).segment(h * d, d);
   s.weight = o.scale * (s.query * s.key.transpose());
   for (index i = 0; i < rows; ++i) {
@@ -66,91 +66,29 @@ inline double score_cost(const matrix<>& weight, const matrix<>& error) {
   return sum;
 }
 
-/// Ranges of the queries and keys of one key/value head, by what they cost its scores.
-class score_search {
- public:
-  score_search(const attention_options& o, const uniform& q_codec, const uniform& k_codec, index g,
-               std::vector<score_sample> samples)
-      : o_(o), q_codec_(q_codec), k_codec_(k_codec), g_(g), samples_(std::move(samples)) {}
-
-  /// The cost of these parameters; the samples' errors become theirs.
-  double measure(const attention_parameters& p) {
-    double sum = 0;
-    for (score_sample& s : samples_) {
-      s.error = -o_.scale * (s.query * s.key.transpose());
-      for (index c = 0; c < s.key.cols(); ++c) add(coded(s, p, c), o_.scale, s.error);
-      sum += score_cost(s.weight, s.error);
+/// score_cost of what codes with these parameters add to the scores of samples of key/value head g.
+inline double coded_score_cost(const attention_options& o, const uniform& q_codec, const uniform& k_codec,
+                               const attention_parameters& p, index g,
+                               std::span<const score_sample> samples) {
+  double sum = 0;
+  for (const score_sample& s : samples) {
+    const index d = s.key.cols();
+    const auto at = [d](index head, index c) { return static_cast<std::size_t>(head * d + c); };
+    matrix<> error = -o.scale * (s.query * s.key.transpose());
+    for (index c = 0; c < d; ++c) {
+      const column<> query = coded_column(q_codec, p.query[at(s.head, c)], s.query, c);
+      const column<> key = coded_column(k_codec, p.key[at(g, c)], s.key, c);
+      error.noalias() += (o.scale * query) * key.transpose();
     }
-    return sum;
+    sum += score_cost(s.weight, error);
   }
-  /// Moves range from a channel's queries to its keys or back, s_q t and s_k / t, as long as that lowers the
-  /// cost: channels in turn, t from 2^-1/2 to 2^1/2, at most twice each.
-  void descend(attention_parameters& p) {
-    double least = measure(p);
-    for (int round = 0; round < 2; ++round) {
-      const double before = least;
-      for (index c = 0; c < samples_.front().key.cols(); ++c) least = best_of_channel(p, c, least);
-      if (!(least < (1 - 1e-3) * before)) break;
-    }
-  }
-
- private:
-  struct codes {
-    column<> query;
-    column<> key;
-  };
-  [[nodiscard]] std::size_t at(index head, index c) const {
-    return static_cast<std::size_t>(head * samples_.front().key.cols() + c);
-  }
-  [[nodiscard]] codes coded(const score_sample& s, const attention_parameters& p, index c) const {
-    return {coded_column(q_codec_, p.query[at(s.head, c)], s.query, c),
-            coded_column(k_codec_, p.key[at(g_, c)], s.key, c)};
-  }
-  static void add(const codes& x, float scale, matrix<>& error) {
-    error.noalias() += (scale * x.query) * x.key.transpose();
-  }
-  double best_of_channel(attention_parameters& p, index c, double least) {
-    const attention_parameters start = p;
-    attention_parameters best = p;
-    std::vector<matrix<>> errors;
-    for (const double t : {std::sqrt(0.5), std::pow(0.5, 0.25), std::pow(2.0, 0.25), std::sqrt(2.0)}) {
-      attention_parameters tried = start;
-      affine& key = tried.key[at(g_, c)];
-      key = widened(k_codec_, key, static_cast<double>(key.scale) / t);
-      for (index h = g_ * (o_.heads / o_.kv_heads); h < (g_ + 1) * (o_.heads / o_.kv_heads); ++h) {
-        affine& query = tried.query[at(h, c)];
-        query = widened(q_codec_, query, static_cast<double>(query.scale) * t);
-      }
-      std::vector<matrix<>> moved;
-      double cost = 0;
-      for (const score_sample& s : samples_) {
-        moved.push_back(s.error);
-        add(coded(s, start, c), -o_.scale, moved.back());
-        add(coded(s, tried, c), o_.scale, moved.back());
-        cost += score_cost(s.weight, moved.back());
-      }
-      if (!(cost < (1 - 1e-6) * least)) continue;
-      least = cost;
-      best = tried;
-      errors = std::move(moved);
-    }
-    for (std::size_t n = 0; n < errors.size(); ++n) samples_[n].error = std::move(errors[n]);
-    p = best;
-    return least;
-  }
-
-  const attention_options& o_;
-  uniform q_codec_;
-  uniform k_codec_;
-  index g_;
-  std::vector<score_sample> samples_;
-};
+  return sum;
+}
 
 /// equalize_scores by what ranges cost the scores of at most 16 samples: for each key/value head the product
-/// of scales, from the largest that a channel asks for down to 0.4 of it; then what of it is whose
-/// (score_search::descend).
+/// of scales, from the largest that a channel asks for down to 0.4 of it.
 ///
-/// Cost  7 products of codes, and 8 outer products for each channel and round
+/// Cost  7 products of codes
 template<class Recipe, Executor E>
 void choose_score_ranges(const quantization<Recipe, E>& state, const step& s, const uniform& q_codec,
                          const uniform& k_codec, attention_parameters& p) {
@@ -167,18 +105,16 @@ void choose_score_ranges(const quantization<Recipe, E>& state, const step& s, co
       for (index h = g * share; h < (g + 1) * share; ++h)
         scores.push_back(scores_of(o, state.stream.reals(i, s.a), state.stream.reals(i, s.b), h, g));
     }
-    score_search search(o, q_codec, k_codec, g, std::move(scores));
     attention_parameters& best = found[static_cast<std::size_t>(g)];
     double least = 0;
     for (const double shrink : shrinks) {
       attention_parameters tried = p;
       equalize_scores(o, q_codec, k_codec, tried, shrink);
-      const double cost = search.measure(tried);
+      const double cost = coded_score_cost(o, q_codec, k_codec, tried, g, scores);
       if (shrink < 1 && !(cost < least)) continue;
       least = cost;
       best = std::move(tried);
     }
-    if (state.recipe.score_steps) search.descend(best);
   });
   p.score.assign(static_cast<std::size_t>(o.heads), 0);
   for (index g = 0; g < o.kv_heads; ++g) {

@@ -46,7 +46,7 @@ struct noisy_layer {
   [[nodiscard]] rq::layer_evidence evidence(const E& exec) const {
     return rq::collect_evidence(
         static_cast<rq::index>(inputs.size()), weight.rows(), weight.cols(), exec,
-        [&](rq::index i, numbers& x, numbers& e, numbers&) {
+        [&](rq::index i, numbers& x, numbers& e) {
           x = inputs[static_cast<std::size_t>(i)];
           e = errors[static_cast<std::size_t>(i)];
         },
@@ -134,30 +134,6 @@ TEST_CASE("layer evidence: centred sums are those of the definition", "[block]")
   CHECK(twice.weight() == 2 * total);
   CHECK((twice.halves[1].errors - 2 * e.halves[1].errors).norm() < 1e-12);
   CHECK((twice.input_mean() - m).norm() < 1e-12);
-}
-
-TEST_CASE("layer evidence: errors to answer, beside the mean of all that was missed", "[block]") {
-  const noisy_layer n(9, 0.3, 100);
-  const rq::inline_executor exec;
-  const auto every_token = [](rq::index, rq::index, rq::index) { return 1.0; };
-  const rq::layer_evidence part = rq::collect_evidence(
-      9, 6, 8, exec,
-      [&](rq::index i, numbers& x, numbers& e, numbers& answered) {
-        x = n.inputs[static_cast<std::size_t>(i)];
-        answered = n.errors[static_cast<std::size_t>(i)];
-        e = 3 * answered;  // most of it was lost before
-      },
-      every_token);
-  const rq::layer_evidence whole = rq::collect_evidence(
-      9, 6, 8, exec,
-      [&](rq::index i, numbers& x, numbers& e, numbers&) {
-        x = n.inputs[static_cast<std::size_t>(i)];
-        e = n.errors[static_cast<std::size_t>(i)];
-      },
-      every_token);
-  CHECK(same_bits(part, whole));
-  CHECK((part.missed_mean() - 3 * whole.error_mean()).norm() < 1e-12);
-  CHECK((whole.missed_mean() - whole.error_mean()).norm() < 1e-15);
 }
 
 TEST_CASE("layer evidence has the same bits for any number of threads", "[block]") {

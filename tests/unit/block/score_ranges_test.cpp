@@ -74,8 +74,7 @@ TEST_CASE("the error of scores is that of its definition", "[block]") {
       for (rq::index g = 0; g < 2; ++g) {
         std::vector<rq::detail::score_sample> samples;
         for (rq::index h = 2 * g; h < 2 * g + 2; ++h) samples.push_back(rq::detail::scores_of(o, q, k, h, g));
-        rq::detail::score_search search(o, score_codec, score_codec, g, samples);
-        const double e = search.measure(p);
+        const double e = rq::detail::coded_score_cost(o, score_codec, score_codec, p, g, samples);
         CAPTURE(tokens, causal, g);
         CHECK(e > 0);
         CHECK(e == Approx(cost(o, p, q, k, g)).epsilon(1e-3));  // codes are float's, sums are float's
@@ -100,42 +99,13 @@ TEST_CASE("a smaller product of scales narrows both sides alike", "[block]") {
   for (std::size_t h = 0; h < 2; ++h) CHECK(less.score[h] == Approx(0.49 * whole.score[h]));
 }
 
-TEST_CASE("range moves between queries and keys of a channel only where scores gain", "[block]") {
-  for (unsigned seed : {5U, 50U, 500U}) {
-    const rq::matrix<> q = networks::random_samples(1, 30, 16, seed).front();
-    const rq::matrix<> k = networks::random_samples(1, 30, 8, seed + 1).front();
-    const rq::attention_options o{.heads = 4, .kv_heads = 2, .scale = 1};
-    rq::detail::attention_parameters p{ranges(q), ranges(k), {}, {}};
-    for (std::size_t c = 0; c < 8; c += 3) p.key[c].scale *= 2;  // some channels could do with finer keys
-    rq::detail::equalize_scores(o, score_codec, score_codec, p);
-    const rq::detail::attention_parameters before = p;
-    std::vector<rq::detail::score_sample> samples;
-    for (rq::index h = 0; h < 2; ++h) samples.push_back(rq::detail::scores_of(o, q, k, h, 0));
-    rq::detail::score_search search(o, score_codec, score_codec, 0, samples);
-    search.descend(p);
-    CAPTURE(seed);
-    CHECK(cost(o, p, q, k, 0) < 0.98 * cost(o, before, q, k, 0));
-    CHECK(search.measure(p) == Approx(cost(o, p, q, k, 0)).epsilon(1e-3));
-    for (std::size_t c = 0; c < 8; ++c) {  // products stay; the other key/value head is not touched
-      const auto product = [&](const rq::detail::attention_parameters& x, std::size_t h) {
-        return static_cast<double>(x.query[4 * h + c % 4].scale) * static_cast<double>(x.key[c].scale);
-      };
-      const std::size_t head = c < 4 ? 0 : 2;
-      CHECK(product(p, head) == Approx(product(before, head)).epsilon(1e-5));
-      CHECK(product(p, head + 1) == Approx(product(before, head + 1)).epsilon(1e-5));
-      if (c >= 4) CHECK(p.key[c].scale == before.key[c].scale);
-    }
-  }
-}
-
 TEST_CASE("chosen score ranges cost no more than those that clip nothing", "[block]") {
   // one channel of each head has outliers, so that all others get steps that they need not have
   const rq::program p = networks::post_norm();
   const rq::step* attention = nullptr;
   for (const rq::step& s : p.steps) attention = s.kind == rq::step_kind::attention ? &s : attention;
   REQUIRE(attention != nullptr);
-  rq::naive_recipe recipe;
-  recipe.score_steps = true;
+  const rq::naive_recipe recipe;
   const rq::shared_weights none;
   const auto chosen = [&](const auto& exec) {
     rq::detail::quantization<rq::naive_recipe, std::remove_cvref_t<decltype(exec)>> state(p, recipe, exec,
