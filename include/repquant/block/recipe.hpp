@@ -99,11 +99,11 @@ struct repq_recipe : naive_recipe {
 };
 
 /// RepQuant (arXiv 2402.05628) and what measurement added to it (docs/decisions/0012): dual clipping per
-/// channel by least error, at every input of a linear layer and of an attention; heads in balanced bases;
-/// probabilities relative to the largest of their query, by output error; weights that first take what the
-/// errors before them ask for, then are reconstructed against the quantized inputs with ranges and scales by
-/// output error; output means kept; one set of codes for a layer that is called several times. One recipe for
-/// every model, without gradients.
+/// channel by least error, at every input of a linear layer and of an attention; heads in balanced bases, and
+/// inputs with long tails spread over their channels (docs/decisions/0021); probabilities relative to the
+/// largest of their query, by output error; weights that first take what the errors before them ask for, then
+/// are reconstructed against the quantized inputs with ranges and scales by output error; output means kept;
+/// one set of codes for a layer that is called several times. One recipe for every model, without gradients.
 struct repquant_recipe : naive_recipe {
   bool channel_wise_norm = true;
   bool channel_wise_inputs = true;
