@@ -12,19 +12,21 @@ namespace detail {
 
 /// True where every run of `products` products of the bytes or nibbles of one output keeps within int16.
 ///
-/// A lane of int16 takes, from each group of four places, the first two or the last two; a run is products /
-/// 2 such groups, counted from place 0. With activations in 0 .. max_x every partial sum of a run lies
+/// A lane of int16 takes, from each four places, the first two or the last two; a run is products / 2 such
+/// fours, counted from place 0 and anew from the first place of every group: a group ends its last run, which
+/// may be shorter. With activations in 0 .. max_x every partial sum of a run lies
 /// between max_x N and max_x P, the sums of its negative and of its positive weights, so those two bounds
 /// suffice, and some activations reach them, so they are needed.
 inline bool runs_fit(const panel_layout& l, const code_matrix& w, std::int64_t max_x,
                      index products) noexcept {
   const std::int64_t top = l.storage == panel_storage::nibbles ? 65535 : 32767;
-  const index places = 2 * products;
+  const index group = l.group == 0 ? l.k : l.group;
   for (index j = 0; j < l.n; ++j) {
-    for (index first = 0; first < l.k; first += places) {
+    for (index first = 0, last = 0; first < l.k; first = last) {
+      last = std::min({l.k, first + 2 * products, (first / group + 1) * group});
       std::int64_t positive[2] = {0, 0};
       std::int64_t negative[2] = {0, 0};
-      for (index k = first; k < std::min(l.k, first + places); ++k) {
+      for (index k = first; k < last; ++k) {
         const std::int64_t v = std::int64_t{w.at(j, k)} - l.shift;
         (v > 0 ? positive : negative)[k / 2 % 2] += v;
       }
@@ -119,11 +121,13 @@ inline void pack_panel(const panel_layout& l, const code_matrix& w, index j0, st
 
 /// The layout that suits these weights: that of their bits, or a faster one that a count over them proves.
 ///
-/// Requires  as layout_of_bits; w holds n x k codes below 2^w_bits
+/// Requires  as layout_of_bits; w holds n x k codes below 2^w_bits; group a multiple of 8, or 0: none
 /// Cost      a pass over the weights for every doubling of the number of products
 inline panel_layout layout_of_weights(instruction_set set, const code_matrix& w, index k, index n, int x_bits,
-                                      int w_bits, packing_goal goal = packing_goal::speed) noexcept {
+                                      int w_bits, packing_goal goal = packing_goal::speed,
+                                      index group = 0) noexcept {
   panel_layout l = layout_of_bits(set, k, n, x_bits, w_bits, goal);
+  l.group = group;
   if (!multiplies_bytes(set) || sums_bytes_exactly(set)) return l;
   const std::int64_t max_x = (1 << x_bits) - 1;
   panel_layout bytes = l;

@@ -160,9 +160,8 @@ inline void write_corrections(const weight_codes& w, const panel_layout& l, T* s
 inline packing_plan plan_packing(instruction_set set, const weight_codes& w,
                                  packing_goal goal = packing_goal::speed) noexcept {
   packing_plan p;
-  p.layout = layout_of_weights(set, w.codes, w.k, w.n, w.x_bits, w.w_bits, goal);
+  p.layout = layout_of_weights(set, w.codes, w.k, w.n, w.x_bits, w.w_bits, goal, w.group);
   p.x_bits = w.x_bits;
-  p.layout.group = w.group;
   p.wide = w.group == 0 && !detail::sums_fit(w);
   p.has_slope = p.wide;
   for (std::int32_t z : w.w_zero) p.has_slope = p.has_slope || z != w.w_zero[0];

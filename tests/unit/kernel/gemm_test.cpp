@@ -114,6 +114,52 @@ rq::panel_layout agrees(const problem& p, rq::packing_goal goal = rq::packing_go
   return rq::plan_packing(rq::instruction_set::avx2, p.weights(), goal).layout;
 }
 
+/// Packs weights with groups and runs them on every instruction set, beside exact sums scaled and added in
+/// order. w_zero and scale are [n x groups].
+void groups_agree(const problem& p, rq::index group, std::span<const float> scale) {
+  rq::weight_codes w = p.weights();
+  w.group = group;
+  w.scale = scale;
+  const rq::index groups = w.groups();
+  std::vector<float> want;
+  for (rq::index i = 0; i < p.m; ++i) {
+    for (rq::index j = 0; j < p.n; ++j) {
+      float total = 0;
+      for (rq::index g = 0; g < groups; ++g) {
+        const auto at = static_cast<std::size_t>(j * groups + g);
+        std::int64_t sum = 0;
+        for (rq::index d = g * group; d < std::min(p.k, (g + 1) * group); ++d) {
+          sum += (std::int64_t{p.x[static_cast<std::size_t>(i * p.stride() + d)]} - p.x_zero) *
+                 (p.w[static_cast<std::size_t>(j * p.k + d)] - p.w_zero[at]);
+        }
+        // a product of two floats is exact in double, and so rounded once
+        const auto product = static_cast<float>(static_cast<double>(static_cast<float>(sum)) * scale[at]);
+        total = static_cast<float>(static_cast<double>(total) + product);
+      }
+      want.push_back(total);
+    }
+  }
+  instruction_sets::for_each([&]<rq::instruction_set Set>() {
+    for (rq::packing_goal goal : {rq::packing_goal::speed, rq::packing_goal::memory}) {
+      const rq::packing_plan plan = rq::plan_packing(Set, w, goal);
+      const guarded::memory<std::byte> bytes((plan.bytes() + 7) / 8 * 8, edge::back);
+      rq::pack_weights(plan, w, bytes.span());
+      rq::gemm_weights packed;
+      REQUIRE(!rq::open_weights(bytes.span(), Set, p.k, p.n, p.x_bits, packed, group));
+      CHECK(rq::open_weights(bytes.span(), Set, p.k, p.n, p.x_bits, packed).code == rq::errc::group_mismatch);
+      const guarded::memory<std::uint8_t> x(p.x, edge::back);
+      const guarded::memory<std::byte> scratch(rq::gemm_scratch_bytes(packed.layout), edge::back);
+      std::vector<float> got(want.size());
+      rq::gemm_groups<Set>(packed, x.data(), p.m, p.stride(), 0, packed.layout.panels(), scratch.span(),
+                           [&](rq::index i, rq::index j, const float* sums, rq::index count) {
+                             std::copy(sums, sums + count, got.begin() + i * p.n + j);
+                           });
+      INFO(rq::name_of(Set) << " group " << group << " k " << p.k << " products " << plan.layout.products);
+      CHECK(std::memcmp(got.data(), want.data(), want.size() * sizeof(float)) == 0);
+    }
+  });
+}
+
 }  // namespace
 
 TEST_CASE("gemm is exact on random shapes, 1 and primes among them, for all bit widths") {
@@ -259,62 +305,41 @@ TEST_CASE("int16 values are multiplied exactly with weights in pairs") {
 TEST_CASE("groups are exact sums, scaled and added in order, on every instruction set") {
   std::mt19937 engine(21);
   std::uniform_real_distribution<float> uniform(-0.01F, 0.01F);
-  for (const rq::index group : {32, 64, 128, 8}) {
+  for (const rq::index group : {32, 64, 128, 8, 24, 40, 96}) {
     for (const rq::index k : {1, 32, 129, 320}) {
       for (int trial = 0; trial < 6; ++trial) {
         const int w_bits = trial < 4 ? 4 : 8;
         const fill kind = trial % 2 == 0 ? fill::random : fill::highest;
         problem p = make(trial + 1, 21, k, 8, w_bits, kind, kind, static_cast<unsigned>(engine()));
         p.x_zero = trial % 3 == 0 ? 128 : 3;
-        rq::weight_codes w = p.weights();
-        w.group = group;
-        const rq::index groups = w.groups();
-        std::vector<float> scale(static_cast<std::size_t>(p.n * groups));
+        std::vector<float> scale(static_cast<std::size_t>(p.n * ((k + group - 1) / group)));
         for (auto& s : scale) s = uniform(engine);
         p.w_zero.assign(scale.size(), 8);
         for (std::size_t i = 0; trial >= 3 && i < p.w_zero.size(); ++i) {
           p.w_zero[i] = static_cast<std::int32_t>(engine() % 16);
         }
-        w.w_zero = p.w_zero;
-        w.scale = scale;
-        std::vector<float> want;
-        for (rq::index i = 0; i < p.m; ++i) {
-          for (rq::index j = 0; j < p.n; ++j) {
-            float total = 0;
-            for (rq::index g = 0; g < groups; ++g) {
-              const auto at = static_cast<std::size_t>(j * groups + g);
-              std::int64_t sum = 0;
-              for (rq::index d = g * group; d < std::min(k, (g + 1) * group); ++d) {
-                sum += (std::int64_t{p.x[static_cast<std::size_t>(i * p.stride() + d)]} - p.x_zero) *
-                       (p.w[static_cast<std::size_t>(j * k + d)] - p.w_zero[at]);
-              }
-              // a product of two floats is exact in double, and so rounded once
-              const auto product =
-                  static_cast<float>(static_cast<double>(static_cast<float>(sum)) * scale[at]);
-              total = static_cast<float>(static_cast<double>(total) + product);
-            }
-            want.push_back(total);
-          }
+        INFO("trial " << trial);
+        groups_agree(p, group, scale);
+      }
+    }
+  }
+}
+
+TEST_CASE("runs in int16 are proved from the first place of every group") {
+  // the highest activations; weights of 0 but for two pairs of 64, so that an int16 holds either pair and not
+  // both; one behind the other in every way that a group may hold them
+  for (const rq::index group : {24, 40, 96}) {
+    const rq::index k = 3 * group;
+    for (rq::index first = 0; first < k; first += 4) {
+      for (const rq::index ahead : {4, 8, 16}) {
+        problem p = make(3, 17, k, 8, 8, fill::highest, fill::lowest, 1);
+        std::fill(p.w.begin(), p.w.end(), std::uint8_t{128});
+        for (const rq::index d : {first, first + 1, first + ahead, first + ahead + 1}) {
+          if (d < k) p.w[static_cast<std::size_t>(5 * k + d)] = 192;
         }
-        instruction_sets::for_each([&]<rq::instruction_set Set>() {
-          for (rq::packing_goal goal : {rq::packing_goal::speed, rq::packing_goal::memory}) {
-            const rq::packing_plan plan = rq::plan_packing(Set, w, goal);
-            const guarded::memory<std::byte> bytes((plan.bytes() + 7) / 8 * 8, edge::back);
-            rq::pack_weights(plan, w, bytes.span());
-            rq::gemm_weights packed;
-            REQUIRE(!rq::open_weights(bytes.span(), Set, k, p.n, 8, packed, group));
-            CHECK(rq::open_weights(bytes.span(), Set, k, p.n, 8, packed).code == rq::errc::group_mismatch);
-            const guarded::memory<std::uint8_t> x(p.x, edge::back);
-            const guarded::memory<std::byte> scratch(rq::gemm_scratch_bytes(packed.layout), edge::back);
-            std::vector<float> got(want.size());
-            rq::gemm_groups<Set>(packed, x.data(), p.m, p.stride(), 0, packed.layout.panels(), scratch.span(),
-                                 [&](rq::index i, rq::index j, const float* sums, rq::index count) {
-                                   std::copy(sums, sums + count, got.begin() + i * p.n + j);
-                                 });
-            INFO(rq::name_of(Set) << " group " << group << " k " << k << " trial " << trial);
-            CHECK(std::memcmp(got.data(), want.data(), want.size() * sizeof(float)) == 0);
-          }
-        });
+        p.w_zero.assign(17 * 3, 128);
+        INFO("pairs at " << first << " and " << first + ahead);
+        groups_agree(p, group, std::vector<float>(p.w_zero.size(), 1.0F));
       }
     }
   }
