@@ -145,7 +145,7 @@ inline index most_keys(const attention_head& h) noexcept {
 }
 
 /// Nothing, or why this head cannot run: a size below 1, a number of columns that are not head_dim, bits out
-/// of range, a depth that the codec does not have, relative codes that are not well formed, a score
+/// of range, a depth that the codec does not have, relative codes that are not well formed (got 1), a score
 /// multiplier that is negative or not finite (got -1), or sums that even int64 cannot be proved to hold
 /// (too_large; got and want are the largest sum_d |q - q_zero|, or the keys).
 [[nodiscard]] inline failure check(const attention_head& h, std::string_view place) noexcept {
@@ -161,7 +161,7 @@ inline index most_keys(const attention_head& h) noexcept {
   if (h.probability.depth < 0 || h.probability.depth > 30) {
     return {errc::bad_option, place, h.probability.depth, 30};
   }
-  if (!h.probability.well_formed()) return {errc::bad_option, place, h.probability.zero_point, 0};
+  if (!h.probability.well_formed()) return {errc::bad_option, place, h.probability.relative ? 1 : 0, 0};
   if (!steps_of(h.score_multiplier).ordered) return {errc::bad_option, place, -1, 0};
   if (constexpr index most = detail::gemm_places<std::uint8_t>; h.head_dim > most) {
     return {errc::too_large, place, h.head_dim, most};

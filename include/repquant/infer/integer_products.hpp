@@ -51,13 +51,7 @@ inline attention_head head_of(const instruction& s, std::span<const std::byte> c
   h.code_bits = s.bits_a;
   h.score_multiplier = detail::numbers<float>(constants, s.data[0], s.heads)[head];
   h.value_scale = detail::numbers<float>(constants, s.data[3], kv_cols).subspan(group * d, d);
-  h.probability = {s.probability,
-                   s.probability_bits,
-                   static_cast<zero_rule>(s.probability_zero_rule),
-                   s.probability_depth,
-                   s.probability_scale,
-                   s.probability_zero,
-                   s.probability_relative != 0};
+  h.probability = probability_of(s);
   h.causal = s.flag != 0;
   return h;
 }

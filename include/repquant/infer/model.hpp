@@ -7,17 +7,31 @@
 #include <repquant/core/failure.hpp>
 #include <repquant/core/shape.hpp>
 #include <repquant/infer/model_flow.hpp>
+#include <repquant/infer/probability.hpp>
 
+#include <cstdio>
 #include <cstring>
 #include <string_view>
 
 namespace repquant {
 
+/// The probability code of an attention instruction.
+constexpr probability_code probability_of(const instruction& s) noexcept {
+  return {s.probability,
+          s.probability_bits,
+          static_cast<zero_rule>(s.probability_zero_rule),
+          s.probability_depth,
+          s.probability_scale,
+          s.probability_zero,
+          s.probability_relative != 0};
+}
+
 /// A checked look at a saved model. Does not own the bytes.
 class model_view {
  public:
   /// Checks everything that running relies on: magic, version, sizes, checksum, every register number,
-  /// offset, width and setting, and, by a walk through the instructions, what they find in the registers.
+  /// offset, width and setting, every code of a weight, and, by a walk through the instructions, what they
+  /// find in the registers.
   ///
   /// Requires  bytes on a multiple of 8, alive and unchanged while the view is used
   /// Errors    bad_format (place says which part), bad_checksum, bad_bits, empty, shape_mismatch (truncated,
@@ -45,6 +59,7 @@ class model_view {
  private:
   friend class model_writer;
   failure check_instruction(std::size_t i) const noexcept;
+  failure check_codes(const instruction& s, std::size_t i) const noexcept;
   failure check_numbers(const instruction& s, std::int64_t at) const noexcept;
   model_header header_;
   std::span<const instruction> instructions_;
@@ -114,6 +129,9 @@ inline failure model_view::check_instruction(std::size_t i) const noexcept {
         s.probability_zero_rule > 1 || s.probability_depth > 30 || s.probability_relative > 1) {
       return {errc::bad_format, "model: probability code of instruction", at, s.probability_bits};
     }
+    if (!probability_of(s).well_formed()) {
+      return {errc::bad_format, "model: relative probability code of instruction", at, s.probability_zero};
+    }
   }
   if (s.kind == opcode::rotate && (s.heads < 1 || s.cols % (std::int64_t{2} * s.heads) != 0)) {
     return {errc::bad_format, "model: heads of instruction", at, s.heads};
@@ -140,11 +158,26 @@ inline failure model_view::check_instruction(std::size_t i) const noexcept {
       return {errc::bad_format, "model: constants of instruction", at, static_cast<std::int64_t>(s.data[k])};
     }
   }
+  if (s.kind == opcode::linear && s.bits < 8) {
+    if (failure f = check_codes(s, i)) return f;
+  }
   return check_numbers(s, at);
 }
 
+/// Packing takes for granted that codes of weights are below 2^bits.
+inline failure model_view::check_codes(const instruction& s, std::size_t i) const noexcept {
+  std::uint8_t most = 0;
+  for (std::uint8_t c : numbers<std::uint8_t>(s.data[0], data_bytes(s, 0))) most = c > most ? c : most;
+  const int last = (1 << s.bits) - 1;
+  if (most <= last) return {};
+  char place[64];
+  std::snprintf(place, sizeof place, "model: code of a weight of instruction %zu", i);
+  return {errc::bad_format, place, most, last};
+}
+
 /// Zero points beyond what uniform::fit gives would overflow integer arithmetic. Scales of an attention that
-/// are not finite would make every score or value of a head NaN.
+/// are not finite, or multipliers of scores that turn their order around, would make every score or value of
+/// a head NaN.
 inline failure model_view::check_numbers(const instruction& s, std::int64_t at) const noexcept {
   constexpr std::int32_t most = 1 << 22;
   const auto fits = [](std::int32_t zero) { return zero >= -most && zero <= most; };
@@ -161,7 +194,8 @@ inline failure model_view::check_numbers(const instruction& s, std::int64_t at) 
     constexpr float largest = std::numeric_limits<float>::max();
     for (int i : {0, 3}) {
       for (float x : numbers<float>(s.data[i], data_bytes(s, i) / sizeof(float))) {
-        if (!(x >= -largest && x <= largest)) return {errc::bad_format, "model: scale of instruction", at, i};
+        const bool good_scale = i == 0 ? steps_of(x).ordered : x >= -largest && x <= largest;
+        if (!good_scale) return {errc::bad_format, "model: scale of instruction", at, i};
       }
     }
   }

@@ -79,6 +79,10 @@ constexpr std::size_t log_product_scratch(index m, index keys) noexcept {
 
 namespace detail {
 
+/// Places of which the products of bytes with bytes of either sign add up within an int32: 2^7 2^7 2^17 =
+/// 2^31, below only, for no positive byte has 2^7.
+inline constexpr index most_listed_places = index{1} << 17;
+
 /// True where more than a fifth of the bytes of all bands are not zero, by the n codes of one row: two of
 /// three fours of them, so that lists would save less than they cost.
 template<int Steps>
@@ -98,7 +102,7 @@ inline bool fills_rows(const logarithmic<Steps>& c, const std::uint8_t* codes, i
 ///           null, or [m], to which the sums go that a column of ones would have
 /// Requires  v.layout = value_layout(Set, c, ...) of values of `bits` bits, v.slope[d] = layout.shift - zero
 ///           point of column d (or the wide ones, with wide_offset 0, where not log_corrections_fit); Sum
-///           int32: log_product_fits; int64: k <= 2^17
+///           int32: log_product_fits; int64: k < 2^24, so that the powers of a row add up within an int32
 /// Cost      rows of bytes: Steps * power_bands(c) * m n k products; lists: those of fours of places with a
 ///           code of the band; int16: m n k products
 /// Precision exact
@@ -124,7 +128,8 @@ inline void log_product(const logarithmic<Steps>& c, const std::uint8_t* codes, 
   const std::int32_t fitting = 32768 >> (bits - 1);
   [[maybe_unused]] bool listed = false;
   if constexpr (detail::ListsRows<Set>) {
-    listed = v.layout.panels() > 1 &&
+    // a list adds up bytes times bytes in int32, whatever the corrections are
+    listed = k <= detail::most_listed_places && v.layout.panels() > 1 &&
              (v.layout.products < 8 ||
               !detail::fills_rows(c, codes + (m - 1) * code_stride, std::min<index>(visible(m - 1), k)));
   }

@@ -277,6 +277,11 @@ inline gemm_weights view_weights(std::span<const std::byte> bytes) noexcept {
   }
   if (h.products < 0 || h.products > 1024)
     return {errc::bad_format, "packed weights: products", h.products, 1024};
+  if (h.wide != 0 && h.has_slope == 0) {
+    return {errc::bad_format, "packed weights: slopes of wide sums", h.has_slope, 1};
+  }
+  if (h.wide != 0 && h.group != 0)
+    return {errc::bad_format, "packed weights: group of wide sums", h.group, 0};
   if (h.group != group) return {errc::group_mismatch, "packed weights: group", h.group, group};
   packing_plan p;
   p.layout = {set, static_cast<panel_storage>(h.storage), h.products, h.shift, k, n, group};

@@ -354,6 +354,11 @@ TEST_CASE("instructions that do not fit together are refused with their number",
   refused(with(linear, [&](auto& s) { s.a = good[norm].out; }), bad, "contents of an operand", linear);
   refused(with(linear, [](auto& s) { s.bits_a = 3; }), bad, "contents of an operand", linear);
   refused(with(encode, [](auto& s) { s.bits = 5; }), bad, "contents of an operand", linear);
+  // a weight whose highest code is 15
+  const std::string code_place = "code of a weight of instruction " + std::to_string(linear);
+  const rq::failure narrow = with(linear, [](auto& s) { s.bits = 3; });
+  refused(narrow, bad, code_place.c_str(), 15);
+  CHECK(narrow.want == 7);
   refused(with(encode, [](auto& s) { s.bits = 9; }), rq::errc::bad_bits, "bits of instruction", 9);
   refused(with(attention, [&](auto& s) { s.b = s.a; }), mismatch, "columns of an operand", attention);
   refused(with(attention, [](auto& s) { s.heads = 3; }), bad, "heads", attention);
@@ -393,6 +398,17 @@ TEST_CASE("instructions that do not fit together are refused with their number",
           "kind of", mix_heads);
   refused(with(attention, [](auto& s) { s.probability_bits = 1; }), bad, "probability", attention);
   refused(with(attention, [](auto& s) { s.probability_relative = 2; }), bad, "probability", attention);
+  // relative codes have a zero of their own, no zero point, and one scale
+  const auto relative = [&](auto change) {
+    return with(attention, [&](auto& s) {
+      s.probability_relative = 1;
+      change(s);
+    });
+  };
+  CHECK_FALSE(relative([](auto&) {}));
+  refused(relative([](auto& s) { s.probability_scale = 0.5F; }), bad, "relative probability", attention);
+  refused(relative([](auto& s) { s.probability_zero = 1; }), bad, "relative probability", attention);
+  refused(relative([](auto& s) { s.probability_zero_rule = 1; }), bad, "relative probability", attention);
   refused(with(attention, [](auto& s) { s.zero_b = -(1 << 22) - 1; }), bad, "zero point", attention);
   // the four ranges of an attention: on a multiple of 8, inside the constants, numbers that can be run with
   const std::uint64_t end = view.constants().size();
@@ -416,6 +432,9 @@ TEST_CASE("instructions that do not fit together are refused with their number",
     refused(with_number(0, 1, x), bad, "scale of", attention);
     refused(with_number(3, 1, x), bad, "scale of", attention);
   }
+  refused(with_number(0, 1, -0.02F), bad, "scale of", attention);
+  CHECK_FALSE(with_number(0, 1, 0.0F));
+  CHECK_FALSE(with_number(3, 1, -0.2F));
   refused(with_number(1, 3, (1 << 22) + 1), bad, "zero point", attention);
   refused(with_number(2, 1, -(1 << 22) - 1), bad, "zero point", attention);
   CHECK_FALSE(with_number(1, 3, 1 << 22));

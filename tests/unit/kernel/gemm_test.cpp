@@ -368,6 +368,33 @@ TEST_CASE("packed weights of something else, or damaged ones, are refused") {
   CHECK(refusal(bytes.first(plan.bytes() - 1), set, 40, 20, 8) == rq::errc::shape_mismatch);
   CHECK(refusal(bytes.first(63), set, 40, 20, 8) == rq::errc::shape_mismatch);
   CHECK(refusal(std::as_bytes(std::span(memory)).subspan(4), set, 40, 20, 8) == rq::errc::bad_format);
+  // parts that are not written together, under a checksum that is right
+  const auto with_header = [&](auto change) {
+    std::vector<std::uint64_t> changed(memory.size() + plan.bytes() / 4);
+    const std::span<std::byte> all = std::as_writable_bytes(std::span(changed));
+    std::copy(bytes.begin(), bytes.end(), all.begin());
+    rq::packed_header h;
+    std::memcpy(&h, all.data(), sizeof h);
+    change(h);
+    rq::packing_plan parts;
+    parts.layout = plan.layout;
+    parts.layout.group = h.group;
+    parts.wide = h.wide != 0;
+    parts.has_slope = h.has_slope != 0;
+    h.total_bytes = parts.bytes();
+    REQUIRE(all.size() >= parts.bytes());
+    h.checksum = rq::checksum(h, std::span<const std::byte>(all).first(parts.bytes()).subspan(sizeof h));
+    std::memcpy(all.data(), &h, sizeof h);
+    const rq::failure f = rq::open_weights(all, set, 40, 20, 8, out, h.group);
+    if (f) CHECK(f.got != f.want);
+    return f.code;
+  };
+  CHECK(with_header([](rq::packed_header&) {}) == rq::errc::ok);
+  CHECK(with_header([](rq::packed_header& h) { h.wide = h.has_slope = 1; }) == rq::errc::ok);
+  CHECK(with_header([](rq::packed_header& h) { h.group = 8; }) == rq::errc::ok);
+  CHECK(with_header([](rq::packed_header& h) { h.wide = 1; }) == rq::errc::bad_format);
+  CHECK(with_header([](rq::packed_header& h) { h.wide = h.has_slope = 1, h.group = 8; }) ==
+        rq::errc::bad_format);
   // no byte can change unseen
   for (std::size_t i = 0; i < plan.bytes(); ++i) {
     bytes[i] ^= std::byte{4};

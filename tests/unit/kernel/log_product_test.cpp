@@ -233,6 +233,19 @@ TEST_CASE("log products choose int32 by proved range") {
   STATIC_REQUIRE(rq::power_bands(rq::log2{.bits = 8}) == 4);
 }
 
+TEST_CASE("log products are exact with more keys than a list of bytes holds in int32") {
+  operands o;
+  o.m = 1;
+  o.n = 66;  // more than a panel of any instruction set
+  o.k = (rq::index{1} << 17) + 40;
+  o.codes.assign(static_cast<std::size_t>(o.stride()), std::uint8_t{0});
+  o.values.assign(static_cast<std::size_t>(o.n * o.k), std::uint8_t{0});  // packed as -128
+  o.zero.assign(static_cast<std::size_t>(o.n), 0);
+  o.zero.front() = 300;
+  o.visible.assign(1, o.k);
+  CHECK(agrees(rq::log_sqrt2{.bits = 4}, o));
+}
+
 TEST_CASE("log products are exact where only int64 holds them") {
   operands o;
   o.m = 2;
