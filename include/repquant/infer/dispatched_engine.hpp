@@ -89,8 +89,9 @@ class dispatched_engine {
                          std::ptrdiff_t cols) {
       (*static_cast<std::remove_reference_t<Sink>*>(context))(site, codes, n, cols);
     };
-    unit_->run(engine_.data(), x, rows, out.data(), out.size(), workspace.data(), workspace.size(), call,
-               &sink);
+    unit_->run(
+        engine_.data(), x, rows, out.data(), out.size(), workspace.data(), workspace.size(), call,
+        const_cast<void*>(static_cast<const void*>(&sink)));  // `call` gives a const sink its const back
   }
 
  private:

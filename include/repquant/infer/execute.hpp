@@ -18,6 +18,7 @@
 #include <repquant/kernel/encode.hpp>
 #include <repquant/kernel/hadamard.hpp>
 #include <repquant/kernel/mix_heads.hpp>
+#include <repquant/kernel/one_nan.hpp>
 
 namespace repquant {
 
@@ -71,10 +72,13 @@ std::span<const T> numbers(std::span<const std::byte> constants, std::uint64_t o
   return {reinterpret_cast<const T*>(constants.data() + offset), static_cast<std::size_t>(count)};
 }
 
-/// out = a op b over `n` values, through lanes.
+/// out = a op b over `n` values, through lanes; every NaN as one_nan.hpp says.
 template<class Arch, class Formula>
 void combine(const float* a, const float* b, index n, float* out, Formula formula) noexcept {
-  map_row<Arch>(std::span<float>(out, static_cast<std::size_t>(n)), formula, a, b);
+  using V = lane_of<Arch>;
+  map_row<Arch>(
+      std::span<float>(out, static_cast<std::size_t>(n)),
+      [formula](const V& x, const V& y) { return one_nan(formula(x, y)); }, a, b);
 }
 
 template<class Arch>
@@ -88,7 +92,7 @@ void mean_rows(const float* a, index rows, index cols, float* out) noexcept {
   }
   const V divisor(static_cast<float>(rows));
   map_row<Arch>(
-      sum, [divisor](const V& s) { return lane::div(s, divisor); }, out);
+      sum, [divisor](const V& s) { return one_nan(lane::div(s, divisor)); }, out);
 }
 
 template<class Arch>

@@ -7,9 +7,9 @@
 
 namespace repquant {
 
-/// Plain loops in double, where every sum is exact up to 2^53. An attention whose sums are not proved to stay
-/// below (zero points far beyond the codes, or 2^15 keys under powers of two up to 2^30) is run by the plain
-/// loops in int64 that define it.
+/// Plain loops in double, where every sum is exact up to 2^53. A linear layer or an attention whose sums are
+/// not proved to stay below (zero points far beyond the codes, or 2^15 keys under powers of two up to 2^30)
+/// is run by the plain loops in int64 that define it.
 struct simulated_products {
   std::span<const std::byte> weights;  ///< not used: the codes are read as they are stored
   std::span<std::byte> scratch;
@@ -30,23 +30,23 @@ struct simulated_products {
   template<class Arch>
   void linear(const instruction& s, std::span<const std::byte> constants, const std::uint8_t* a, index rows,
               float* out) noexcept {
-    const auto codes =
-        detail::numbers<std::uint8_t>(constants, s.data[0], static_cast<index>(s.cols) * s.inner);
-    const auto zero = detail::numbers<std::int32_t>(constants, s.data[1], s.cols);
+    const linear_codes l = linear_of(s, constants, {});
+    if (!fits_double(l)) {
+      const real_rows<Arch> to{l.multiplier, l.offset, out, l.out};
+      return detail::plain_rows(l, a, rows, l.in, 0, l.out, to);
+    }
     workspace_parts parts(scratch);
     const std::span<double> x = parts.take<double>(s.inner);
     const std::span<double> sums = parts.take<double>(s.cols);
     for (index t = 0; t < rows; ++t) {
-      for (std::size_t k = 0; k < x.size(); ++k) x[k] = a[t * s.inner + static_cast<index>(k)] - s.zero_a;
+      for (std::size_t k = 0; k < x.size(); ++k) x[k] = a[t * l.in + static_cast<index>(k)] - l.x_zero;
       for (std::size_t o = 0; o < sums.size(); ++o) {
         double sum = 0;
-        for (std::size_t k = 0; k < x.size(); ++k) sum += x[k] * (codes[o * x.size() + k] - zero[o]);
+        for (std::size_t k = 0; k < x.size(); ++k) sum += x[k] * (l.w[o * x.size() + k] - l.w_zero[o]);
         sums[o] = sum;
       }
-      requantize_row<Arch>(std::span<const double>(sums),
-                           detail::numbers<float>(constants, s.data[2], s.cols),
-                           detail::numbers<float>(constants, s.data[3], s.cols),
-                           std::span<float>(out + t * s.cols, sums.size()));
+      requantize_row<Arch>(std::span<const double>(sums), l.multiplier, l.offset,
+                           std::span<float>(out + t * l.out, sums.size()));
     }
   }
 
@@ -107,11 +107,19 @@ struct simulated_products {
     std::span<Sum> scores, even, odd;
   };
 
-  /// True where no sum of a head, and no part of one, can pass 2^53.
+  static constexpr std::int64_t most_in_double = std::int64_t{1} << 53;
+
+  /// True where no sum of a layer, and no part of one, can pass 2^53.
+  static bool fits_double(const linear_codes& l) noexcept {
+    const std::int64_t far_x = center_largest(l.x_zero, 1 << l.x_bits);
+    return std::all_of(l.w_zero.begin(), l.w_zero.end(), [&](std::int32_t z) {
+      return l.in <= most_in_double / (far_x * center_largest(z, 1 << l.w_bits));
+    });
+  }
+  /// The same of a head.
   static bool fits_double(const attention_head& h) noexcept {
-    constexpr std::int64_t most = std::int64_t{1} << 53;
     const detail::attention_forms f = detail::forms_of(h);
-    return f.sum_q <= most / f.far_k && h.keys <= most / (f.max_p * f.far_v);
+    return f.sum_q <= most_in_double / f.far_k && h.keys <= most_in_double / (f.max_p * f.far_v);
   }
 
   static void sum_scores(const attention_head& h, const attention_operands& x, index i,

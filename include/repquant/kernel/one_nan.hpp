@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// One bit pattern for every NaN that the running model makes.
+/// One bit pattern for every NaN that a float step of the running model makes. Linear layers and attentions
+/// make none while their scales are finite and nothing overflows.
 #pragma once
 
 #include <repquant/core/lane.hpp>
