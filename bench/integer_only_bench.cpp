@@ -72,10 +72,8 @@ void float_norm(benchmark::State& state) {
   const std::vector<float> x = workload::normal(rows * cols);
   const std::vector<float> gamma(cols, 1.0F);
   std::vector<float> y(x.size());
-  loop(state, x.size(), 8, [&] {
-    for (std::size_t i = 0; i < x.size(); i += cols)
-      rq::layer_norm_row({x.data() + i, cols}, gamma, gamma, 1e-5F, {y.data() + i, cols});
-  });
+  loop(state, x.size(), 8,
+       [&] { rq::layer_norm_rows(x.data(), static_cast<rq::index>(rows), gamma, gamma, 1e-5F, y.data()); });
 }
 template<class Arch>
 void softmax(benchmark::State& state, rq::probability_kind kind) {

@@ -59,11 +59,11 @@ rq::failure checksums(const rq::model_view& m, rq::dispatched_engine e, listing&
   for (int i = 0; i < samples; ++i) {
     const std::vector<float> x =
         input(static_cast<std::uint64_t>(i), static_cast<std::size_t>(rows * h.input_cols));
-    e.run(x.data(), rows, out, workspace.all(),
-          [&](std::int32_t site, const std::uint8_t* codes, rq::index n, rq::index cols) {
-            std::uint64_t& sum = list[static_cast<std::size_t>(site)].second;
-            sum = rq::checksum(std::as_bytes(std::span(codes, static_cast<std::size_t>(n * cols))), sum);
-          });
+    const auto add = [&](std::int32_t site, const std::uint8_t* codes, rq::index n, rq::index cols) {
+      std::uint64_t& sum = list[static_cast<std::size_t>(site)].second;
+      sum = rq::checksum(std::as_bytes(std::span(codes, static_cast<std::size_t>(n * cols))), sum);
+    };
+    e.run(x.data(), rows, out, workspace.all(), add);
     list.back().second = rq::checksum(std::as_bytes(std::span(out)), list.back().second);
   }
   return {};

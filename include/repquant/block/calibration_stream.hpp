@@ -117,7 +117,9 @@ class calibration_stream {
   }
 
   /// The bytes of the model written so far.
-  [[nodiscard]] std::vector<std::byte> finish() const {
+  ///
+  /// Errors  those of model_writer::finish
+  [[nodiscard]] result<std::vector<std::byte>> finish() const {
     return writer_.finish(0, program_.input_cols(), program_.output, program_.output_cols());
   }
 

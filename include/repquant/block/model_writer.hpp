@@ -11,6 +11,18 @@
 
 namespace repquant {
 
+namespace detail {
+
+/// Nothing, or too_large where so many bytes of constants are more than a header counts.
+constexpr failure check_constants(std::uint64_t bytes) noexcept {
+  constexpr std::uint64_t most = std::numeric_limits<decltype(model_header::constants)>::max();
+  if (bytes <= most) return {};
+  return {errc::too_large, "model: bytes of constants", static_cast<std::int64_t>(bytes),
+          static_cast<std::int64_t>(most)};
+}
+
+}  // namespace detail
+
 /// Builds the saved form of a model. Registers may be numbered freely while writing: finish() renumbers
 /// them so that values that do not live at the same time share one.
 class model_writer {
@@ -44,8 +56,11 @@ class model_writer {
 
   /// The bytes of the model. `input` is the register that holds the input, `output` the result. What
   /// follow() finds wrong with the instructions, model_view::open will say.
-  [[nodiscard]] std::vector<std::byte> finish(std::int32_t input, index input_cols, std::int32_t output,
-                                              index output_cols) const {
+  ///
+  /// Errors  too_large: more constants than the header counts, 4 GiB
+  [[nodiscard]] result<std::vector<std::byte>> finish(std::int32_t input, index input_cols,
+                                                      std::int32_t output, index output_cols) const {
+    if (failure f = detail::check_constants(constants_.size())) return f;
     std::vector<instruction> code = instructions_;
     const std::vector<std::int32_t> widths = share_registers(code, input, input_cols, output);
     model_header h;

@@ -158,7 +158,11 @@ result<quantized_model> quantize_program(const program& p, std::span<const matri
       for (std::size_t i = 0; i < samples.size(); i += stride) part.push_back(samples[i]);
     }
     if (failure f = detail::quantize_steps(q, part.empty() ? samples : part, report)) return f;
-    if (pass + 1 == passes) return quantized_model::load(q.stream.finish(), std::move(q.report));
+    if (pass + 1 == passes) {
+      auto bytes = q.stream.finish();
+      if (!bytes) return bytes.error();
+      return quantized_model::load(*std::move(bytes), std::move(q.report));
+    }
     if (pass == 0) {
       shared.settle_ratios(q.seen, recipe.ratio_rounds);
     } else {

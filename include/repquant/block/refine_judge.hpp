@@ -48,14 +48,15 @@ class refine_judge {
   /// Keeps the parameters if their model is better on the held-back samples and, where few judge, on the
   /// others not worse than the start.
   failure judge(const refine_parameters& p) {
-    std::vector<std::byte> now = write_model(model_.view(), flow_, p);
-    const auto m = quantized_model::load(now, model_.report());
+    auto now = write_model(model_.view(), flow_, p);
+    if (!now) return now.error().within("refine");
+    const auto m = quantized_model::load(*now, model_.report());
     if (!m) return m.error().within("refine");
     const double loss = integer_loss(*m, phases_, trainer_.judging(), exec_);
     if (loss < best_ &&
         (!trainer_.few_judge() || integer_loss(*m, phases_, trainer_.training(), exec_) <= trained_)) {
       best_ = loss;
-      bytes_ = std::move(now);
+      bytes_ = *std::move(now);
       kept_ = p.all;
     }
     return {};

@@ -120,8 +120,10 @@ struct refine_writer {
 };
 
 /// The bytes of a model with these parameters: same instructions, same sites.
-inline std::vector<std::byte> write_model(const model_view& m, const refine_flow& f,
-                                          const refine_parameters& p) {
+///
+/// Errors  those of model_writer::finish
+inline result<std::vector<std::byte>> write_model(const model_view& m, const refine_flow& f,
+                                                  const refine_parameters& p) {
   model_writer w;
   const refine_writer each{m, f, p, w};
   for (std::size_t i = 0; i < f.code.size(); ++i) each.add(static_cast<int>(i));

@@ -61,7 +61,7 @@ struct opened {
     REQUIRE_FALSE(rq::detail::read_parameters(m.view(), flow, o, parameters));
   }
   rq::quantized_model written(const rq::quantized_model& m) const {
-    return rq::quantized_model::load(rq::detail::write_model(m.view(), flow, parameters)).value();
+    return rq::quantized_model::load(rq::detail::write_model(m.view(), flow, parameters).value()).value();
   }
 };
 

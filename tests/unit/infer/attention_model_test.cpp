@@ -81,7 +81,7 @@ class attention_model {
     s.site = w_.site("probabilities", of.code.bits, rq::site_role::probabilities);
     std::int32_t out = add(s);
     if (of.select_first == 2) out = select(out, cols, of.row);
-    const std::vector<std::byte> bytes = w_.finish(0, kv_cols, out, cols);
+    const std::vector<std::byte> bytes = w_.finish(0, kv_cols, out, cols).value();
     words_.resize(bytes.size() / 8);
     std::memcpy(words_.data(), bytes.data(), bytes.size());
     REQUIRE_FALSE(rq::model_view::open(bytes_of(words_), view_));

@@ -104,7 +104,7 @@ class every_kind {
     s = make(rq::opcode::multiply, d, last());
     s.b = mean;
     add(s);
-    bytes = w_.finish(0, d, last(), d);
+    bytes = w_.finish(0, d, last(), d).value();
   }
 
   std::vector<std::byte> bytes;
@@ -453,6 +453,13 @@ TEST_CASE("instructions that do not fit together are refused with their number",
   CHECK_FALSE(open(bytes.all()));
 }
 
+TEST_CASE("more constants than a header counts are refused where they are written", "[infer][model]") {
+  STATIC_REQUIRE_FALSE(rq::detail::check_constants(0xFFFFFFF8));
+  constexpr rq::failure f = rq::detail::check_constants(std::uint64_t{1} << 32);
+  CHECK(says(f, rq::errc::too_large, "constants"));
+  CHECK((f.got == std::int64_t{1} << 32 && f.want == 0xFFFFFFFF));
+}
+
 TEST_CASE("more registers than the walk has room for are refused", "[infer][model]") {
   rq::model_writer w;
   rq::instruction s;
@@ -470,7 +477,7 @@ TEST_CASE("more registers than the walk has room for are refused", "[infer][mode
     s.out = 299 + i;
     w.add(s);
   }
-  const rq::failure f = open(w.finish(0, 1, s.out, 1));
+  const rq::failure f = open(w.finish(0, 1, s.out, 1).value());
   CHECK(says(f, rq::errc::too_large, "registers"));
   CHECK(f.want == rq::most_registers);
 }

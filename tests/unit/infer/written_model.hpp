@@ -168,7 +168,7 @@ class builder {
 
   [[nodiscard]] std::vector<std::byte> finish(rq::index input_cols, std::int32_t output,
                                               rq::index output_cols) const {
-    return writer_.finish(0, input_cols, output, output_cols);
+    return writer_.finish(0, input_cols, output, output_cols).value();
   }
 
  private:

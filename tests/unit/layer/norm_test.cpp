@@ -72,3 +72,15 @@ TEST_CASE("norms: check", "[layer]") {
   CHECK(check(rq::rms_norm{}, "here").code == rq::errc::empty);
   CHECK_FALSE(check(rq::rms_norm{noise(4, 1, 1)}, "here"));
 }
+
+TEST_CASE("norms of rows that lie apart have the bits of rows that do not", "[layer]") {
+  for (const rq::index channels : {1, 7, 16, 48}) {
+    const rq::layer_norm layer{noise(channels, 1, 1), noise(channels, 1, 2), 1e-5F};
+    const rq::rms_norm rms{noise(channels, 1, 1), 1e-6F};
+    const rq::matrix<> wide = noise(37, channels + 3, 3);
+    const rq::matrix<> x = wide.leftCols(channels);
+    const rq::matrix_view apart(wide.data(), 37, channels, channels + 3);
+    CHECK(apply(layer, apart) == apply(layer, x));
+    CHECK(apply(rms, apart) == apply(rms, x));
+  }
+}
