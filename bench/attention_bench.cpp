@@ -14,16 +14,7 @@ constexpr rq::index tokens = 197;
 constexpr rq::index width = 64;
 constexpr auto size = static_cast<std::size_t>(heads * tokens * width);
 
-void copy(benchmark::State& state) {
-  const std::vector<std::uint8_t> from = workload::codes(3 * size, 256);
-  std::vector<std::uint8_t> to(from.size());
-  for (auto _ : state) {
-    std::memcpy(to.data(), from.data(), from.size());
-    benchmark::DoNotOptimize(to.data());
-    benchmark::ClobberMemory();
-  }
-  workload::count(state, from.size(), 2 * from.size());
-}
+void copy(benchmark::State& state) { workload::copy_bytes(state, 3 * size, 3 * size); }
 
 template<class Arch>
 void attention(benchmark::State& state, rq::probability_kind kind) {

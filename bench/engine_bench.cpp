@@ -7,11 +7,10 @@
 /// W4A4 model on what a whole image left in the registers.
 #include <repquant/repquant.hpp>
 
-#include <benchmark/benchmark.h>
-
 #include "support/data_directory.hpp"
 #include "support/fashion_mnist.hpp"
 #include "support/vit_model.hpp"
+#include "workload.hpp"
 #include <map>
 
 namespace {
@@ -149,8 +148,5 @@ int main(int argc, char** argv) {
   }
   all<rq::scalar_arch>(n, "/scalar");
   all<rq::default_arch>(n, "/lanes");
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return workload::run(argc, argv);
 }

@@ -2,16 +2,14 @@
 /// Products of codes with packed weights, in operations per second (two for a multiply-add), by the widest
 /// instruction set of the build and by the scalar definition, beside a copy of the weights.
 ///
-///   gemm/x<bits>w<bits>/<rows>x<places>x<outputs>    weights uniform over all their codes: int32 sums,
-///   stored gemm/x8w4g32/...                                 4-bit weights in groups of 32: float sums,
-///   stored
-///   .../memory                                       packed for few bytes rather than for many rows
-///   .../cold                                         weights that come from memory: 8 matrices in turn
+///   gemm/x<bits>w<bits>/<rows>x<places>x<outputs>   weights uniform over all their codes: int32 sums
+///   gemm/x8w4g32/...                                4-bit weights in groups of 32: float sums
+///   .../memory                                      packed for few bytes rather than for many rows
+///   .../cold                                        weights that come from memory: 8 matrices in turn
 #include <repquant/infer/epilogue.hpp>
 #include <repquant/kernel/packed_weights.hpp>
 
 #include "workload.hpp"
-#include <memory>
 
 namespace {
 

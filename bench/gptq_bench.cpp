@@ -6,8 +6,7 @@
 #include <repquant/reconstruct/gptq.hpp>
 #include <repquant/reconstruct/gram_accumulator.hpp>
 
-#include <benchmark/benchmark.h>
-
+#include "workload.hpp"
 #include <cstdlib>
 #include <random>
 
@@ -133,8 +132,5 @@ int main(int argc, char** argv) {
   RegisterBenchmark("gptq/gptq", gptq<rq::inline_executor>, rq::inline_executor{})->Apply(layers);
   RegisterBenchmark("gptq/gptq_two_threads", gptq<rq::threads>, rq::threads{2})->Apply(layers);
   RegisterBenchmark("gptq/round_to_nearest", nearest)->Apply(layers);
-  benchmark::Initialize(&argc, argv);
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
-  return 0;
+  return workload::run(argc, argv);
 }

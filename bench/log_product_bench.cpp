@@ -3,8 +3,7 @@
 /// included, for rows that a softmax of normal scores gives and for rows of any codes, whose sums fit no
 /// int16; beside the scalar definition and a copy of the operands. `operations` counts P V once, whatever the
 /// codec.
-#include <repquant/infer/probability.hpp>
-#include <repquant/kernel/log_product.hpp>
+#include <repquant/infer/attention_head.hpp>
 #include <repquant/kernel/pack_panels.hpp>
 
 #include "workload.hpp"
@@ -17,7 +16,9 @@ constexpr rq::index heads = 12;
 constexpr rq::index tokens = 197;
 constexpr rq::index width = 64;
 constexpr rq::index stride = rq::padded_scores(tokens);
-constexpr rq::index block = 16;
+/// Queries that run together, as in attend.
+template<class Arch>
+constexpr rq::index block = rq::detail::attention_block<rq::instruction_set_of<Arch>>;
 
 /// Codes of heads x tokens rows.
 template<class C>
@@ -28,9 +29,10 @@ std::vector<std::uint8_t> codes_of(const C& codec, bool softmax) {
   const std::vector<float> x = workload::normal(codes.size());
   std::vector<std::int32_t> sums(codes.size());
   for (std::size_t i = 0; i < x.size(); ++i) sums[i] = static_cast<std::int32_t>(x[i] * 20000.0F);
-  std::vector<float> e(static_cast<std::size_t>(block * stride));
-  for (rq::index i = 0; i < heads * tokens; i += block) {
-    const rq::index rows = std::min(block, heads * tokens - i);
+  constexpr rq::index together = block<rq::default_arch>;
+  std::vector<float> e(static_cast<std::size_t>(together * stride));
+  for (rq::index i = 0; i < heads * tokens; i += together) {
+    const rq::index rows = std::min(together, heads * tokens - i);
     rq::probability_codes(
         codec, rq::log_scale{0.25F}, sums.data() + i * stride, rows, tokens, [](rq::index) { return tokens; },
         1e-4F, static_cast<std::uint8_t>(codec.last()), e.data(), codes.data() + i * stride);
@@ -39,15 +41,8 @@ std::vector<std::uint8_t> codes_of(const C& codec, bool softmax) {
 }
 
 void copy(benchmark::State& state) {
-  const std::vector<std::uint8_t> from =
-      workload::codes(static_cast<std::size_t>(heads * tokens * (tokens + width)), 256);
-  std::vector<std::uint8_t> to(from.size());
-  for (auto _ : state) {
-    std::memcpy(to.data(), from.data(), from.size());
-    benchmark::DoNotOptimize(to.data());
-    benchmark::ClobberMemory();
-  }
-  workload::count(state, from.size(), 2 * from.size());
+  constexpr auto bytes = static_cast<std::size_t>(heads * tokens * (tokens + width));
+  workload::copy_bytes(state, bytes, bytes);
 }
 
 template<class Arch, class C>
@@ -58,7 +53,7 @@ void values(benchmark::State& state, C codec, bool softmax) {
   const rq::panel_layout layout = rq::value_layout(set, codec, tokens, width, 8);
   std::vector<std::byte> panels(static_cast<std::size_t>(layout.bytes()));
   const std::vector<std::int32_t> slope(static_cast<std::size_t>(layout.padded_n()), 3);
-  std::vector<std::byte> scratch(rq::log_product_scratch(block, tokens));
+  std::vector<std::byte> scratch(rq::log_product_scratch(block<Arch>, tokens));
   std::vector<std::int32_t> even(static_cast<std::size_t>(heads * tokens * width));
   std::vector<std::int32_t> odd(even.size());
   for (auto _ : state) {
@@ -66,10 +61,10 @@ void values(benchmark::State& state, C codec, bool softmax) {
       rq::pack_panels(layout, {v.data() + h * tokens * width, 1, width}, panels.data());
       rq::gemm_weights w{layout, panels.data()};
       w.slope = slope.data();
-      for (rq::index i = 0; i < tokens; i += block) {
+      for (rq::index i = 0; i < tokens; i += block<Arch>) {
         const rq::index row = h * tokens + i;
         rq::log_product<set, Arch>(
-            codec, codes.data() + row * stride, std::min(block, tokens - i), stride,
+            codec, codes.data() + row * stride, std::min(block<Arch>, tokens - i), stride,
             [](rq::index) { return tokens; }, w, 8, even.data() + row * width, odd.data() + row * width,
             width, scratch);
       }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// Exact int16 products, log-code products and a whole linear layer on codes, in operations per second (two
-/// for a multiply-add): in registers and by the scalar definition, beside a copy of the operands.
+/// A whole linear layer on codes, in operations per second (two for a multiply-add): in registers and by the
+/// scalar definition, beside a copy of the operands.
 #include <repquant/infer/linear.hpp>
 
 #include "workload.hpp"
@@ -21,14 +21,8 @@ void operations(benchmark::State& state, extent e) {
       benchmark::Counter(each * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
 }
 void copy(benchmark::State& state, extent e) {
-  const std::vector<std::uint8_t> from = workload::codes(static_cast<std::size_t>((e.m + e.n) * e.k), 256);
-  std::vector<std::uint8_t> to(from.size());
-  for (auto _ : state) {
-    std::memcpy(to.data(), from.data(), from.size());
-    benchmark::DoNotOptimize(to.data());
-    benchmark::ClobberMemory();
-  }
-  workload::count(state, from.size(), 2 * from.size());
+  const auto bytes = static_cast<std::size_t>((e.m + e.n) * e.k);
+  workload::copy_bytes(state, bytes, bytes);
 }
 template<class Arch>
 void linear(benchmark::State& state, extent e) {

@@ -7,8 +7,7 @@
 #include <repquant/reconstruct/pre_correct.hpp>
 #include <repquant/reconstruct/row_ranges.hpp>
 
-#include <benchmark/benchmark.h>
-
+#include "workload.hpp"
 #include <cstdlib>
 #include <random>
 
@@ -106,8 +105,5 @@ int main(int argc, char** argv) {
   })->Apply(small_layers);
   benchmark::RegisterBenchmark("reconstruct/cross_gram", cross_gram)->Apply(layers);
   benchmark::RegisterBenchmark("reconstruct/pre_correct", pre_correct)->Apply(layers);
-  benchmark::Initialize(&argc, argv);
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
-  return 0;
+  return workload::run(argc, argv);
 }

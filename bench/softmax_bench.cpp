@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// softmax_row, and probability_codes (score sums to codes), over 12 heads of 197 x 197: in registers,
 /// the scalar definition, and a copy of the same bytes.
-#include <repquant/infer/probability.hpp>
+#include <repquant/infer/attention_head.hpp>
 #include <repquant/infer/softmax.hpp>
 
 #include "workload.hpp"
@@ -14,14 +14,7 @@ constexpr std::size_t keys = 197;
 constexpr std::size_t queries = 12 * 197;
 
 void copy(benchmark::State& state) {
-  const std::vector<float> x = workload::normal(queries * keys);
-  std::vector<float> y(x.size());
-  for (auto _ : state) {
-    std::memcpy(y.data(), x.data(), x.size() * sizeof(float));
-    benchmark::DoNotOptimize(y.data());
-    benchmark::ClobberMemory();
-  }
-  workload::count(state, x.size(), 8 * x.size());
+  workload::copy_bytes(state, queries * keys * sizeof(float), queries * keys);
 }
 template<class Arch>
 void softmax(benchmark::State& state) {
@@ -38,8 +31,8 @@ void softmax(benchmark::State& state) {
 }
 template<class Arch>
 void to_codes(benchmark::State& state, rq::probability_kind kind) {
-  // rows as attend has them: padded, sixteen at a time
-  constexpr rq::index block = 16;
+  // rows as attend has them: padded, and as many at a time
+  constexpr rq::index block = rq::detail::attention_block<rq::instruction_set_of<Arch>>;
   constexpr auto all_keys = static_cast<rq::index>(keys);
   constexpr auto rows = static_cast<rq::index>(queries);
   constexpr rq::index stride = rq::padded_scores(all_keys);

@@ -58,18 +58,21 @@ inline void count(benchmark::State& state, std::size_t values, std::size_t bytes
   state.SetBytesProcessed(rounds * static_cast<std::int64_t>(bytes));
 }
 
-/// A memcpy that reads half of `bytes_per_value` and writes the other half, for every value.
-inline void copy(benchmark::State& state, double bytes_per_value) {
-  const auto n = static_cast<std::size_t>(state.range(0) * cols);
-  const auto half = static_cast<std::size_t>(static_cast<double>(n) * bytes_per_value / 2);
-  const std::vector<std::uint8_t> from(half, 1);
-  std::vector<std::uint8_t> to(half);
+/// A memcpy that reads `bytes` bytes and writes as many, counted as that of `values` values.
+inline void copy_bytes(benchmark::State& state, std::size_t bytes, std::size_t values) {
+  const std::vector<std::uint8_t> from(bytes, 1);
+  std::vector<std::uint8_t> to(bytes);
   for (auto _ : state) {
-    std::memcpy(to.data(), from.data(), half);
+    std::memcpy(to.data(), from.data(), bytes);
     benchmark::DoNotOptimize(to.data());
     benchmark::ClobberMemory();
   }
-  count(state, n, 2 * half);
+  count(state, values, 2 * bytes);
+}
+/// A memcpy that reads half of `bytes_per_value` and writes the other half, for every value.
+inline void copy(benchmark::State& state, double bytes_per_value) {
+  const auto n = static_cast<std::size_t>(state.range(0) * cols);
+  copy_bytes(state, static_cast<std::size_t>(static_cast<double>(n) * bytes_per_value / 2), n);
 }
 
 /// Runs what was registered, as the arguments say: what main() returns.

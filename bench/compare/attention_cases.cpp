@@ -23,9 +23,7 @@ rq::failure softmax_case(const session& s, heads_data& d, bool relative, const t
   const sizes& n = d.size;
   const index stride = rq::padded_scores(n.tokens);
   const buffer<std::int32_t> sums = sums_of(d, stride);
-  buffer<float> scratch(static_cast<std::size_t>(n.heads) *
-                        static_cast<std::size_t>(std::max(rq::detail::attention_block<own_set> * stride,
-                                                          rq::probability_scratch(n.tokens))));
+  buffer<float> scratch(softmax_scratch(n));
   buffer<std::uint8_t> codes(sums.size());
   const rq::probability_code code = four_bits(rq::probability_kind::as_log_sqrt2, relative);
   code.visit([&](const auto& codec, const auto& p) {
@@ -59,7 +57,7 @@ rq::failure values_case(const session& s, heads_data& d, rq::probability_kind ki
           const auto other = static_cast<std::uint8_t>(std::same_as<C, rq::log_sqrt2> ? 1 : 8);
           for (std::uint8_t& q : codes) q = bits() % 2 == 0 ? std::uint8_t{0} : other;
         } else {
-          buffer<float> scratch(d.probabilities.size() + static_cast<std::size_t>(8 * stride * n.heads));
+          buffer<float> scratch(softmax_scratch(n));
           softmax_to_codes(n, codec, p, relative, sums_of(d, stride), scratch, codes, exec);
         }
         own_values ours(d, codec, code, codes, exec);

@@ -82,22 +82,29 @@ inline buffer<std::int32_t> sums_of(const heads_data& d, index stride) {
   return sums;
 }
 
-/// Score sums of all heads to codes, eight queries at a time as attend does it.
+/// Queries that run together, as in attend.
+inline constexpr index query_block =
+    repquant::detail::attention_block<repquant::instruction_set_of<repquant::default_arch>>;
+
+/// Floats of scratch that softmax_to_codes needs.
+inline std::size_t softmax_scratch(const sizes& n) {
+  return static_cast<std::size_t>(n.heads * query_block * repquant::padded_scores(n.tokens));
+}
+
+/// Score sums of all heads to codes, as many queries at a time as attend takes.
 template<class C>
 void softmax_to_codes(const sizes& n, const C& codec, const typename C::params& p, bool relative,
                       const buffer<std::int32_t>& sums, buffer<float>& scratch, buffer<std::uint8_t>& codes,
                       const team& exec) {
-  constexpr index block =
-      repquant::detail::attention_block<repquant::instruction_set_of<repquant::default_arch>>;
   const index stride = repquant::padded_scores(n.tokens);
   const auto masked = static_cast<std::uint8_t>(codec.encode(0.0F, p));
   exec(n.heads, [&](index h) {
-    for (index i = 0; i < n.tokens; i += block) {
+    for (index i = 0; i < n.tokens; i += query_block) {
       const index at = (h * n.tokens + i) * stride;
       repquant::probability_codes(
-          codec, p, sums.data() + at, std::min(block, n.tokens - i), n.tokens,
-          [&n](index) { return n.tokens; }, score_multiplier, masked, scratch.data() + h * block * stride,
-          codes.data() + at, relative);
+          codec, p, sums.data() + at, std::min(query_block, n.tokens - i), n.tokens,
+          [&n](index) { return n.tokens; }, score_multiplier, masked,
+          scratch.data() + h * query_block * stride, codes.data() + at, relative);
     }
   });
 }

@@ -2,26 +2,14 @@
 /// What this machine can do at most.
 #include "limits.hpp"
 
+#include <repquant/kernel/cpu.hpp>
+
 #include "limit_loop.hpp"
 #include "memory.hpp"
 #include <cstdint>
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 
 namespace compare {
 namespace {
-
-#if defined(__x86_64__)
-/// clang's __builtin_cpu_supports does not know this one.
-bool cpu_has_avx_vnni() {
-  unsigned a = 0;
-  unsigned b = 0;
-  unsigned c = 0;
-  unsigned d = 0;
-  return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4) % 2 == 1;
-}
-#endif
 
 /// The loops that this CPU can run.
 std::vector<limit_loop> loops() {
@@ -30,11 +18,10 @@ std::vector<limit_loop> loops() {
     all.insert(all.end(), more.first, more.first + more.count);
   };
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) take(avx2_loops());
-  if (cpu_has_avx_vnni()) take(avx_vnni_loops());
-  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512vnni"))
-    take(avx512_loops());
+  using enum repquant::instruction_set;
+  if (repquant::runs_here(avx2) && __builtin_cpu_supports("fma")) take(avx2_loops());
+  if (repquant::runs_here(avx_vnni)) take(avx_vnni_loops());
+  if (repquant::runs_here(avx512_vnni)) take(avx512_loops());
 #endif
   return all;
 }

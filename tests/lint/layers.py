@@ -10,11 +10,10 @@ import pathlib
 import re
 import sys
 
-# From the lowest to the highest. search and train stand on one level and do not see each other.
+# From the lowest to the highest.
 DEVICE = ["core", "codec", "granularity", "kernel", "infer"]
-HOST = ["matrix", "calibrate", "layer", "reparam", "reconstruct", "search", "train", "block"]
+HOST = ["matrix", "calibrate", "layer", "reparam", "reconstruct", "train", "block"]
 BELOW = {folder: set((DEVICE + HOST)[:i]) for i, folder in enumerate(DEVICE + HOST)}
-BELOW["train"].discard("search")
 for folder in HOST:
     BELOW[folder].add("parallel")
 BELOW["parallel"] = {"core"}
@@ -26,7 +25,7 @@ FILES = {  # single files with rules of their own
     "testing/host_laws.hpp": set(DEVICE + HOST + ["parallel"]),
     "testing/observer_laws.hpp": set(DEVICE + ["calibrate"]),
     "run.hpp": set(DEVICE),
-    "ptq.hpp": set(DEVICE + ["matrix", "calibrate", "layer", "reparam", "reconstruct", "search", "parallel"]),
+    "ptq.hpp": set(DEVICE + ["matrix", "calibrate", "layer", "reparam", "reconstruct", "parallel"]),
     "block.hpp": set(DEVICE + HOST + ["parallel"]),
     "repquant.hpp": set(DEVICE + HOST + ["parallel"]),
     "version.hpp": set(),
@@ -127,10 +126,10 @@ def self_test():
         "infer/y.hpp": "#include <repquant/parallel/threads.hpp>\n",
         "kernel/y.hpp": "#include <repquant/parallel/concept.hpp>\n", "kernel/x.hpp": "#include <vector>\n", "matrix/x.hpp": "#include <repquant/ptq.hpp>\n",
         "odd/x.hpp": "", "layer/x.hpp": '#include "b.hpp"\n', "layer/y.hpp": "#include <repquant/codec/no.hpp>\n",
-        "train/x.hpp": "#include <repquant/search/s.hpp>\n", "calibrate/x.hpp": "#include <nlohmann/json.hpp>\n",
+        "train/x.hpp": "#include <repquant/block/s.hpp>\n", "calibrate/x.hpp": "#include <nlohmann/json.hpp>\n",
         "core/c.hpp": "#include <repquant/core/d.hpp>\n",
     }
-    extra = {"train/x.hpp": {"search/s.hpp": ""}, "core/c.hpp": {"core/d.hpp": "#include <repquant/core/c.hpp>\n"}}
+    extra = {"train/x.hpp": {"block/s.hpp": ""}, "core/c.hpp": {"core/d.hpp": "#include <repquant/core/c.hpp>\n"}}
     wrong = [f"clean tree: {c}" for c in check(good)]
     unreached = not_behind_a_door({"run.hpp": "#include <repquant/core/a.hpp>\n", "core/a.hpp": "", "core/b.hpp": "",
                                    "repquant.hpp": "#include <repquant/run.hpp>\n"})

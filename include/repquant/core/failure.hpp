@@ -35,7 +35,6 @@ enum class errc : std::uint8_t {
   not_positive_definite,  ///< a Gram matrix that no damping could mend
   unknown_site,           ///< a path that the block does not have
   duplicate_site,         ///< a path visited twice
-  unused_site,            ///< a path never visited
   bad_format,             ///< bytes that are not what they should be
   bad_checksum,           ///< bytes that were changed
   too_large,              ///< a size that the arithmetic is not proved for
@@ -66,8 +65,6 @@ constexpr const char* message(errc code) noexcept {
       return "no such site";
     case errc::duplicate_site:
       return "site visited twice";
-    case errc::unused_site:
-      return "site never visited";
     case errc::bad_format:
       return "not the expected format";
     case errc::bad_checksum:
@@ -161,22 +158,6 @@ class [[nodiscard]] result {
   /// The value; on a failure throws bad_result, or aborts where exceptions are off.
   T& value() & { return *checked(); }
   T&& value() && { return std::move(*checked()); }
-
-  /// The value, or `other` on a failure.
-  T value_or(T other) const& { return has_value() ? **this : std::move(other); }
-
-  /// f(value), or the failure.
-  template<class F>
-  auto and_then(F&& f) && -> std::invoke_result_t<F, T&&> {
-    if (!has_value()) return error();
-    return std::forward<F>(f)(std::move(**this));
-  }
-  /// result of f(value), or the failure.
-  template<class F>
-  auto transform(F&& f) && -> result<std::invoke_result_t<F, T&&>> {
-    if (!has_value()) return error();
-    return std::forward<F>(f)(std::move(**this));
-  }
 
  private:
   T* checked() {

@@ -38,15 +38,12 @@ struct attention_head {
   float score_multiplier = 1;
   std::span<const float> value_scale;  ///< [head_dim]
   probability_code probability;
-  /// Keys beyond this many are padding; a negative number means that all are there.
-  index key_count = -1;
   /// Query i sees keys up to i + keys - queries: the last query sees all.
   bool causal = false;
 
   /// How many keys query i sees, always the first ones.
   [[nodiscard]] constexpr index visible(index i) const noexcept {
-    const index there = key_count < 0 ? keys : std::min(key_count, keys);
-    return causal ? std::clamp(i + keys - queries + 1, index{0}, there) : there;
+    return causal ? std::clamp(i + keys - queries + 1, index{0}, keys) : keys;
   }
 };
 

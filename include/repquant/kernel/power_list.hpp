@@ -9,7 +9,6 @@
 #include <repquant/kernel/power_rows.hpp>
 
 #include <bit>
-#include <cstring>
 
 namespace repquant {
 

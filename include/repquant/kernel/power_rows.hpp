@@ -41,8 +41,6 @@ struct power_table {
   std::array<std::uint8_t, 16> high{};  ///< their high bytes: 0 where the band is of bytes
   std::uint8_t first = 0;
   int last_shift = 0;  ///< L: a multiplier of 1
-  /// The largest multiplier.
-  int largest = 1;
 };
 /// The table of a band of `shifts` shifts, at most 16 / Steps.
 template<int Steps>
@@ -52,7 +50,6 @@ constexpr power_table make_power_table(const logarithmic<Steps>& c, int parity, 
   const int first_shift = shifts * band;
   t.first = static_cast<std::uint8_t>(first_shift * Steps);
   t.last_shift = std::min(largest_shift(c), first_shift + shifts - 1);
-  t.largest = 1 << (t.last_shift - first_shift);
   for (int q = t.first + parity; q < t.first + shifts * Steps && q <= c.smallest(); q += Steps) {
     const auto power = static_cast<unsigned>(1 << (t.last_shift - logarithmic<Steps>::shift(q)));
     t.of[static_cast<std::size_t>(q - t.first)] = static_cast<std::uint8_t>(power & 255U);

@@ -89,7 +89,7 @@ struct ascent {
 ///
 /// Requires  r finite, r.lo <= r.hi
 /// Cost      some 100,000 codes; no heap
-/// Example   examples/your_codec.cpp
+/// Example   examples/03_own_codec.cpp
 template<Codec C>
 inline const char* broken_law(const C& codec, range r) noexcept {
   const typename C::params p = codec.fit(r);
