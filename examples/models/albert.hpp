@@ -126,12 +126,18 @@ inline repquant::result<std::vector<masked_reaction>> read_masked_reactions(cons
 }
 
 /// One token a line, its number counted from 0.
+///
+/// Errors  io; bad_format: no token "." or ">>", which stand between molecules and between sides
 inline repquant::result<smiles_vocabulary> read_vocabulary(const std::string& path) {
   const auto text = read_text(path);
   if (!text) return text.error();
   smiles_vocabulary v;
   std::int32_t number = 0;
   for (const std::string_view token : split(*text, '\n')) v.numbers.emplace(token, number++);
+  for (const std::string token : {".", ">>"}) {
+    if (!v.numbers.contains(token))
+      return repquant::failure{repquant::errc::bad_format, "vocabulary: token " + token, 0, 1};
+  }
   return v;
 }
 
@@ -178,6 +184,8 @@ inline repquant::result<std::vector<model_sample>> samples_of(const albert_model
 
 /// A reaction with its molecules on each side in another order, in one case of four with those of another
 /// reaction among its reactants, and fresh masks on 15 % of its tokens.
+///
+/// Requires  a vocabulary of read_vocabulary
 inline sample_variation reaction_variations(const albert_model& model, const smiles_vocabulary& vocabulary,
                                             const std::vector<masked_reaction>& reactions) {
   using molecule = std::vector<std::int32_t>;

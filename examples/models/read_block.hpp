@@ -28,13 +28,7 @@ B read_block(weight_reader& r, const std::string& name, const block_sizes& s) {
   B b;
   b.norm1 = r.layer_norm(name + ".ln1", s.dim, s.eps);
   if (s.fused_qkv) {
-    const repquant::linear qkv = r.linear(name + ".attn.qkv", 3 * s.dim, s.dim, s.qkv_bias);
-    index row = 0;
-    for (repquant::linear* l : {&b.q, &b.k, &b.v}) {
-      if (!r.error()) l->weight = qkv.weight.middleRows(row, s.dim);
-      if (!r.error() && qkv.bias.size() != 0) l->bias = qkv.bias.segment(row, s.dim);
-      row += s.dim;
-    }
+    split_rows(r.linear(name + ".attn.qkv", 3 * s.dim, s.dim, s.qkv_bias), {&b.q, &b.k, &b.v});
   } else {
     b.q = r.linear(name + ".attn.q", s.dim, s.dim, s.qkv_bias);
     b.k = r.linear(name + ".attn.k", s.dim, s.dim, s.qkv_bias);

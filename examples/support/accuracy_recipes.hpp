@@ -148,7 +148,6 @@ inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& 
   auto model =
       quantize_with(recipe, task, varied_inputs(m, static_cast<std::size_t>(learnt), task.most_samples));
   if (!model) return model.error();
-  const repquant::program network = repquant::select_early(m.network);
   std::vector<model_sample> samples = m.calibration;
   const index judges = std::max<index>(all - learnt, std::min<index>(256, 4 * (all - learnt)));
   for (model_sample& s : variations(m, numbers_of(learnt, all), judges - (all - learnt), 2))
@@ -161,11 +160,11 @@ inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& 
   }
   repquant::refinement options = refinement_of(m);
   const auto count = static_cast<double>(inputs.size());
-  options.held_back = static_cast<float>((count - static_cast<double>(learnt) - 0.5) / count);
+  options.held_back = static_cast<float>((count - static_cast<double>(learnt)) / count);
   bool better = false;
   for (const float weight_rate : {0.0F, options.weight_rate}) {
     options.weight_rate = weight_rate;
-    auto trained = repquant::refine(network, *model, inputs, rows, options, task.exec,
+    auto trained = repquant::refine(m.network, *model, inputs, rows, options, task.exec,
                                     [&](const repquant::refinement_status& s) {
                                       return !task.progress || task.progress(s.done, s.steps);
                                     });

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <repquant/matrix/matrix.hpp>
+#include <repquant/train/splitmix64.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -152,12 +153,7 @@ inline double share_removed(std::span<const sample_score> baseline, std::span<co
 inline std::vector<double> bootstrap_shares(std::span<const sample_score> baseline,
                                             std::span<const sample_score> scores, int resamples = 2000,
                                             std::uint64_t seed = 1) {
-  const auto next = [&seed] {
-    std::uint64_t z = (seed += 0x9E3779B97F4A7C15ULL);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
-    return z ^ (z >> 31);
-  };
+  repquant::splitmix64 next{seed};
   std::vector<double> shares;
   for (int r = 0; r < resamples; ++r) {
     double before = 0;

@@ -66,18 +66,12 @@ inline repquant::result<vit_weights> load_vit(const std::string& path, const vit
     const std::string name = "blocks." + std::to_string(i);
     vit_block b;
     b.ln1 = r.layer_norm(name + ".ln1", sizes.dim, sizes.eps);
-    const repquant::linear qkv = r.linear(name + ".attn.qkv", 3 * inner, sizes.dim, sizes.qkv_bias);
+    split_rows(r.linear(name + ".attn.qkv", 3 * inner, sizes.dim, sizes.qkv_bias),
+               {&b.query, &b.key, &b.value});
     b.out = r.linear(name + ".attn.out", sizes.dim, inner);
     b.ln2 = r.layer_norm(name + ".ln2", sizes.dim, sizes.eps);
     b.fc1 = r.linear(name + ".mlp.fc1", sizes.mlp_dim, sizes.dim);
     b.fc2 = r.linear(name + ".mlp.fc2", sizes.dim, sizes.mlp_dim);
-    if (r.error()) return r.error();  // before qkv is cut, which may not be there
-    index row = 0;
-    for (repquant::linear* l : {&b.query, &b.key, &b.value}) {
-      l->weight = qkv.weight.middleRows(row, inner);
-      if (qkv.bias.size() != 0) l->bias = qkv.bias.segment(row, inner);
-      row += inner;
-    }
     w.blocks.push_back(std::move(b));
   }
   w.norm = r.layer_norm("ln_f", sizes.dim, sizes.eps);

@@ -6,6 +6,7 @@
 #include <repquant/layer/linear.hpp>
 #include <repquant/layer/norm.hpp>
 
+#include <initializer_list>
 #include <string>
 #include <utility>
 
@@ -13,6 +14,19 @@ namespace examples {
 
 /// Whether a layer has a bias.
 enum class bias : unsigned char { yes, no };
+
+/// Gives each of `parts` as many rows of a layer that computes all of them at once (query, key and value).
+inline void split_rows(const repquant::linear& whole, std::initializer_list<repquant::linear*> parts) {
+  const auto count = static_cast<repquant::index>(parts.size());
+  const repquant::index rows = whole.weight.rows() / count;
+  const repquant::index entries = whole.bias.size() / count;
+  repquant::index part = 0;
+  for (repquant::linear* l : parts) {
+    l->weight = whole.weight.middleRows(part * rows, rows);
+    if (entries > 0) l->bias = whole.bias.segment(part * entries, entries);
+    ++part;
+  }
+}
 
 /// Reads one layer after the other and remembers the first thing that was wrong, so that a loader is a list
 /// of names and sizes with one check at its end.

@@ -19,6 +19,7 @@
 #include <repquant/matrix/quantize.hpp>
 #include <repquant/matrix/quantizer.hpp>
 #include <repquant/parallel/concept.hpp>
+#include <repquant/parallel/in_order.hpp>
 #include <repquant/parallel/inline_executor.hpp>
 #include <repquant/parallel/threads.hpp>
 #include <repquant/reconstruct/adaround.hpp>

@@ -9,6 +9,7 @@
 #include <repquant/codec/log2.hpp>
 #include <repquant/codec/log_sqrt2.hpp>
 #include <repquant/codec/uniform.hpp>
+#include <repquant/core/check_fraction.hpp>
 #include <repquant/core/checksum.hpp>
 #include <repquant/core/config.hpp>
 #include <repquant/core/failure.hpp>

@@ -5,7 +5,7 @@
 
 #include <repquant/block/evaluate.hpp>
 #include <repquant/block/shared_weights.hpp>
-#include <repquant/parallel/concept.hpp>
+#include <repquant/parallel/in_order.hpp>
 #include <repquant/reparam/balance_heads.hpp>
 
 #include <map>
@@ -95,7 +95,8 @@ inline void insert_mix(program& p, std::size_t reader, int step::*operand, const
 /// of shared layers get one basis, from all calls' samples together.
 ///
 /// Precision  the float function changes by float rounding of the layers' weights
-/// Cost       a float run of the samples; in d^2 for each layer and head
+/// Cost       a float run of the samples; in d^2 for each layer and head; memory: for 16 samples and for all
+///            together d^2 for each head of a query, key and value
 template<Executor E>
 program balance_attention(program p, std::span<const matrix<>> samples, const E& exec, bool mix = false) {
   struct site {
@@ -116,6 +117,8 @@ program balance_attention(program p, std::span<const matrix<>> samples, const E&
     const step* query = detail::sole_maker_of_rows(p, s.a);
     const step* key = detail::sole_maker(p, s.b);
     const step* value = detail::sole_maker(p, s.c);
+    // readers are steps: one layer for two operands has one reader, and can have but one basis
+    if (s.a == s.c || s.b == s.c) query = key = value = nullptr;
     const std::vector<int> readers = p.readers(s.out);
     const step* out = nullptr;
     if (readers.size() == 1 && s.out != p.output) {
@@ -142,10 +145,18 @@ program balance_attention(program p, std::span<const matrix<>> samples, const E&
   struct moments {
     detail::head_moments query, key, value;
   };
-  std::vector<std::vector<moments>> parts(samples.size());
-  exec(static_cast<index>(samples.size()), [&](index i) {
-    std::vector<moments>& own = parts[static_cast<std::size_t>(i)];
-    own.resize(sites.size());
+  const auto join = [](detail::head_moments& to, const detail::head_moments& from) {
+    if (to.products.empty()) {
+      to = from;
+      return;
+    }
+    for (std::size_t h = 0; h < to.products.size(); ++h) to.products[h] += from.products[h];
+    to.sum += from.sum;
+    to.tokens += from.tokens;
+  };
+  std::vector<moments> totals(sites.size());
+  const auto see = [&](index i, std::vector<moments>& own) {
+    own.assign(sites.size(), {});
     activations x(p.value_cols.size());
     x[0] = samples[static_cast<std::size_t>(i)];
     for (std::size_t n = 0; n < p.steps.size(); ++n) {
@@ -159,7 +170,15 @@ program balance_attention(program p, std::span<const matrix<>> samples, const E&
       }
       free_unused(p, n, x);
     }
-  });
+  };
+  in_order<std::vector<moments>>(static_cast<index>(samples.size()), exec, see,
+                                 [&](index, const std::vector<moments>& own) {
+                                   for (std::size_t k = 0; k < sites.size(); ++k) {
+                                     join(totals[k].query, own[k].query);
+                                     join(totals[k].key, own[k].key);
+                                     join(totals[k].value, own[k].value);
+                                   }
+                                 });
   struct bases {
     std::vector<matrix<double>> query, key, value, out;  // by key/value head
   };
@@ -168,21 +187,7 @@ program balance_attention(program p, std::span<const matrix<>> samples, const E&
     const attention_options& o = sites[k].options;
     const index share = o.heads / o.kv_heads;
     bases& b = sums[sites[k].group];
-    moments total;
-    const auto join = [](detail::head_moments& to, const detail::head_moments& from) {
-      if (to.products.empty()) {
-        to = from;
-        return;
-      }
-      for (std::size_t h = 0; h < to.products.size(); ++h) to.products[h] += from.products[h];
-      to.sum += from.sum;
-      to.tokens += from.tokens;
-    };
-    for (const std::vector<moments>& own : parts) {
-      join(total.query, own[k].query);
-      join(total.key, own[k].key);
-      join(total.value, own[k].value);
-    }
+    const moments& total = totals[k];
     for (index g = 0; g < o.kv_heads; ++g) {
       const auto at = static_cast<std::size_t>(g);
       const index d = total.key.products[at].rows();

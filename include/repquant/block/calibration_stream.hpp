@@ -15,20 +15,6 @@
 
 namespace repquant {
 
-namespace detail {
-/// Nothing, or what is wrong with calibration samples: none, or for each ("calibration sample 3") what
-/// check_input and check_finite find.
-inline failure check_samples(const program& p, std::span<const matrix<>> samples) {
-  if (samples.empty()) return {errc::empty, "calibration samples", 0, 1};
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    const std::string place = "calibration sample " + std::to_string(i);
-    if (failure f = check_input(p, {samples[i].rows(), samples[i].cols()}, place)) return f;
-    if (failure f = check_finite(samples[i], place)) return f;
-  }
-  return {};
-}
-}  // namespace detail
-
 /// All samples, step by step. Registers of floats are numbered as the program's values; registers of codes
 /// get numbers after them.
 ///

@@ -3,29 +3,32 @@
 #pragma once
 
 #include <repquant/block/recipe.hpp>
+#include <repquant/codec/check.hpp>
+#include <repquant/core/check_fraction.hpp>
 
-#include <string_view>
+#include <limits>
 
 namespace repquant::detail {
 
-inline failure check_bits(int bits, std::string_view place) {
-  return bits >= 2 && bits <= 8 ? failure{} : failure{errc::bad_bits, place, bits, 8};
-}
-
 template<class Recipe>
 failure check_recipe(const Recipe& r) {
-  if (failure f = check_bits(r.weight.bits, "recipe: weight")) return f;
-  if (failure f = check_bits(r.activation.bits, "recipe: activation")) return f;
-  if (failure f = check_bits(r.input_bits, "recipe: input_bits")) return f;
+  if (failure f = check_codec(r.weight, "recipe: weight")) return f;
+  if (failure f = check_codec(r.activation, "recipe: activation")) return f;
+  if (failure f = check(uniform{.bits = r.input_bits}, "recipe: input_bits")) return f;
   for (const site_bits& o : r.overrides) {
-    if (failure f = check_bits(o.bits, o.path)) return f;
+    if (failure f = check(uniform{.bits = o.bits}, o.path)) return f;
   }
   if (r.probability_depth < 0 || r.probability_depth > 30) {
     return {errc::bad_option, "recipe: probability_depth", r.probability_depth, 30};
   }
-  if (!(r.spread_below >= 0)) return {errc::bad_option, "recipe: spread_below", -1, 0};
+  if (failure f = check_fraction(r.spread_below, 0, std::numeric_limits<double>::max(),
+                                 "recipe: spread_below (millionths)"))
+    return f;
   if (r.clip_steps < 0) return {errc::bad_option, "recipe: clip_steps", r.clip_steps, 0};
   if (r.clip_sweeps < 0) return {errc::bad_option, "recipe: clip_sweeps", r.clip_sweeps, 0};
+  if (r.scale_rounds < 0) return {errc::bad_option, "recipe: scale_rounds", r.scale_rounds, 0};
+  if (r.ratio_rounds < 0) return {errc::bad_option, "recipe: ratio_rounds", r.ratio_rounds, 0};
+  if (r.selected_weight < 0) return {errc::bad_option, "recipe: selected_weight", r.selected_weight, 0};
   const bool some = r.probability.uniform || r.probability.log2 || r.probability.log_sqrt2;
   return some ? failure{} : failure{errc::bad_option, "recipe: codecs of probabilities", 0, 1};
 }

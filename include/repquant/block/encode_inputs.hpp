@@ -26,9 +26,7 @@ template<class Recipe, Executor E>
 column<double> encoding_errors(const quantization<Recipe, E>& q, int v, const uniform& codec,
                                std::span<const affine> params) {
   constexpr index most = 4096;
-  index tokens = 0;
-  for (index i = 0; i < q.stream.samples(); ++i) tokens += q.stream.reals(i, v).rows();
-  const index stride = std::max<index>(1, tokens / most);
+  const index stride = std::max<index>(1, tokens_of(q, v) / most);
   std::vector<column<double>> errors(static_cast<std::size_t>(q.stream.samples()));
   q.stream.executor()(q.stream.samples(), [&](index i) {
     const matrix<>& x = q.stream.reals(i, v);

@@ -10,6 +10,7 @@
 #include <repquant/kernel/mix_heads.hpp>
 
 #include <algorithm>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -31,7 +32,8 @@ inline failure check_input(const program& p, shape input, std::string_view place
     r = rows[static_cast<std::size_t>(s.a)];
     if (s.kind == step_kind::prepend_row) ++r;
     if (s.kind == step_kind::select_row && (s.row >= r || s.row < -r)) {
-      return {errc::shape_mismatch, std::string(place) + ": tokens for the selected row", r, s.row + 1};
+      return {errc::shape_mismatch, std::string(place) + ": tokens for the selected row", r,
+              s.row < 0 ? -s.row : s.row + 1};
     }
     if (s.kind == step_kind::select_row || s.kind == step_kind::mean_rows) r = 1;
     if ((s.kind == step_kind::add_rows || s.kind == step_kind::rotate) &&
@@ -52,6 +54,20 @@ inline failure check_input(const program& p, shape input, std::string_view place
   }
   return {};
 }
+
+namespace detail {
+/// Nothing, or what is wrong with calibration samples: none, or for each ("calibration sample 3") what
+/// check_input and check_finite find.
+inline failure check_samples(const program& p, std::span<const matrix<>> samples) {
+  if (samples.empty()) return {errc::empty, "calibration samples", 0, 1};
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    const std::string place = "calibration sample " + std::to_string(i);
+    if (failure f = check_input(p, {samples[i].rows(), samples[i].cols()}, place)) return f;
+    if (failure f = check_finite(samples[i], place)) return f;
+  }
+  return {};
+}
+}  // namespace detail
 
 /// softmax(q k^T scale) v in float.
 ///

@@ -3,7 +3,7 @@
 /// that it will get, and how far its float weights, on those inputs, miss the float target.
 #pragma once
 
-#include <repquant/parallel/concept.hpp>
+#include <repquant/parallel/in_order.hpp>
 #include <repquant/reconstruct/gram.hpp>
 
 #include <Eigen/Cholesky>
@@ -31,6 +31,15 @@ struct layer_evidence {
     column<double> error_sum;
     double weight = 0;
     std::int64_t tokens = 0;
+
+    void add(const half& other) {
+      inputs += other.inputs;
+      errors += other.errors;
+      input_sum += other.input_sum;
+      error_sum += other.error_sum;
+      weight += other.weight;
+      tokens += other.tokens;
+    }
   };
   std::array<half, 2> halves;
 
@@ -51,18 +60,11 @@ struct layer_evidence {
   }
   /// Adds what another layer with the same weights has seen.
   void add(const layer_evidence& other) {
-    for (std::size_t i = 0; i < 2; ++i) {
-      halves[i].inputs += other.halves[i].inputs;
-      halves[i].errors += other.halves[i].errors;
-      halves[i].input_sum += other.halves[i].input_sum;
-      halves[i].error_sum += other.halves[i].error_sum;
-      halves[i].weight += other.halves[i].weight;
-      halves[i].tokens += other.halves[i].tokens;
-    }
+    for (std::size_t i = 0; i < 2; ++i) halves[i].add(other.halves[i]);
   }
 };
 
-/// The Gram matrix of some halves about `mean`.
+/// The Gram matrix of one half about `mean`.
 inline gram centred_inputs(const layer_evidence::half& h, const column<double>& mean) {
   gram g{h.inputs, std::max<std::int64_t>(h.tokens, 1)};
   g.sum -=
@@ -149,36 +151,23 @@ template<Executor E, class Sample, class Weight>
 layer_evidence collect_evidence(index samples, index out, index in, const E& exec, const Sample& sample,
                                 const Weight& weight) {
   layer_evidence total(out, in);
-  constexpr index wave = 16;
-  std::vector<layer_evidence::half> parts(static_cast<std::size_t>(std::min(wave, samples)));
-  for (index first = 0; first < samples; first += wave) {
-    const index count = std::min(wave, samples - first);
-    exec(count, [&](index n) {
-      matrix<double> x;
-      matrix<double> e;
-      sample(first + n, x, e);
-      layer_evidence::half& p = parts[static_cast<std::size_t>(n)];
-      column<double> w(x.rows());
-      for (index t = 0; t < x.rows(); ++t) w(t) = weight(first + n, t, x.rows());
-      const matrix<double> wx = w.asDiagonal() * x;
-      p.inputs = x.transpose() * wx;
-      p.errors = e.transpose() * wx;
-      p.input_sum = wx.colwise().sum().transpose();
-      p.error_sum = (w.asDiagonal() * e).colwise().sum().transpose();
-      p.weight = w.sum();
-      p.tokens = x.rows();
-    });
-    for (index n = 0; n < count; ++n) {
-      layer_evidence::half& to = total.halves[static_cast<std::size_t>((first + n) % 2)];
-      const layer_evidence::half& p = parts[static_cast<std::size_t>(n)];
-      to.inputs += p.inputs;
-      to.errors += p.errors;
-      to.input_sum += p.input_sum;
-      to.error_sum += p.error_sum;
-      to.weight += p.weight;
-      to.tokens += p.tokens;
-    }
-  }
+  const auto see = [&](index i, layer_evidence::half& p) {
+    matrix<double> x;
+    matrix<double> e;
+    sample(i, x, e);
+    column<double> w(x.rows());
+    for (index t = 0; t < x.rows(); ++t) w(t) = weight(i, t, x.rows());
+    const matrix<double> wx = w.asDiagonal() * x;
+    p.inputs = x.transpose() * wx;
+    p.errors = e.transpose() * wx;
+    p.input_sum = wx.colwise().sum().transpose();
+    p.error_sum = (w.asDiagonal() * e).colwise().sum().transpose();
+    p.weight = w.sum();
+    p.tokens = x.rows();
+  };
+  in_order<layer_evidence::half>(samples, exec, see, [&](index i, const layer_evidence::half& p) {
+    total.halves[static_cast<std::size_t>(i % 2)].add(p);
+  });
   return total;
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <repquant/infer/activation.hpp>
+#include <repquant/infer/model_format.hpp>
 #include <repquant/layer/linear.hpp>
 #include <repquant/layer/norm.hpp>
 
@@ -86,5 +87,49 @@ struct program {
     return r;
   }
 };
+
+namespace detail {
+/// The opcode of a step.
+constexpr opcode opcode_of(step_kind k) noexcept {
+  switch (k) {
+    case step_kind::linear:
+      return opcode::linear;
+    case step_kind::norm:
+      return opcode::norm;
+    case step_kind::attention:
+      return opcode::attention;
+    case step_kind::add:
+      return opcode::add;
+    case step_kind::multiply:
+      return opcode::multiply;
+    case step_kind::activate:
+      return opcode::activate;
+    case step_kind::prepend_row:
+      return opcode::prepend_row;
+    case step_kind::add_rows:
+      return opcode::add_rows;
+    case step_kind::select_row:
+      return opcode::select_row;
+    case step_kind::mean_rows:
+      return opcode::mean_rows;
+    case step_kind::rotate:
+      return opcode::rotate;
+    case step_kind::hadamard:
+      return opcode::hadamard;
+    case step_kind::mix_heads:
+      return opcode::mix_heads;
+  }
+  return opcode::add;
+}
+
+/// The other operand of the addition that alone reads value v (the residual), or -1.
+inline int residual_of(const program& p, int v) {
+  const std::vector<int> readers = p.readers(v);
+  if (readers.size() != 1) return -1;
+  const step& s = p.steps[static_cast<std::size_t>(readers.front())];
+  if (s.kind != step_kind::add || s.a == s.b) return -1;
+  return s.a == v ? s.b : s.a;
+}
+}  // namespace detail
 
 }  // namespace repquant

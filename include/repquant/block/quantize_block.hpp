@@ -31,52 +31,43 @@ namespace detail {
 template<class Recipe, Executor E>
 instruction float_instruction(quantization<Recipe, E>& q, const step& s) {
   instruction x;
+  x.kind = opcode_of(s.kind);
   x.out = q.stream.real(s.out);
   x.a = q.stream.real(s.a);
-  x.cols = static_cast<std::int32_t>(q.original.value_cols[static_cast<std::size_t>(s.out)]);
+  x.cols = static_cast<std::int32_t>(q.cols(s.out));
+  const auto constant = [&](std::size_t data, std::size_t number) -> const matrix<>& {
+    const matrix<>& m = q.original.constants[number];
+    x.data[data] = q.constants(m.data(), m.size());
+    return m;
+  };
+  const auto layer = static_cast<std::size_t>(s.layer);
   switch (s.kind) {
     case step_kind::add:
     case step_kind::multiply:
-      x.kind = s.kind == step_kind::add ? opcode::add : opcode::multiply;
       x.b = q.stream.real(s.b);
       break;
     case step_kind::activate:
-      x.kind = opcode::activate;
       x.function = static_cast<std::uint8_t>(s.function);
       break;
     case step_kind::prepend_row:
-    case step_kind::add_rows: {
-      const matrix<>& m = q.original.constants[static_cast<std::size_t>(s.layer)];
-      x.kind = s.kind == step_kind::add_rows ? opcode::add_rows : opcode::prepend_row;
-      x.inner = static_cast<std::int32_t>(m.rows());
-      x.data[0] = q.constants(m.data(), m.size());
+    case step_kind::add_rows:
+      x.inner = static_cast<std::int32_t>(constant(0, layer).rows());
       break;
-    }
-    case step_kind::rotate: {
-      const auto table = static_cast<std::size_t>(s.layer);
-      x.kind = opcode::rotate;
+    case step_kind::rotate:
       x.heads = static_cast<std::int32_t>(s.attention.heads);
-      x.inner = static_cast<std::int32_t>(q.original.constants[table].rows());
-      for (std::size_t k = 0; k < 2; ++k) {
-        const matrix<>& m = q.original.constants[table + k];
-        x.data[k] = q.constants(m.data(), m.size());
-      }
+      x.inner = static_cast<std::int32_t>(constant(0, layer).rows());
+      constant(1, layer + 1);
       break;
-    }
     case step_kind::hadamard:
-    case step_kind::mix_heads: {
-      const matrix<>& numbers = q.original.constants[static_cast<std::size_t>(s.layer)];
-      x.kind = s.kind == step_kind::hadamard ? opcode::hadamard : opcode::mix_heads;
-      if (s.kind == step_kind::mix_heads) x.inner = static_cast<std::int32_t>(numbers.cols());
-      x.data[0] = q.constants(numbers.data(), numbers.size());
+      constant(0, layer);
       break;
-    }
+    case step_kind::mix_heads:
+      x.inner = static_cast<std::int32_t>(constant(0, layer).cols());
+      break;
     case step_kind::select_row:
-      x.kind = opcode::select_row;
       x.row = static_cast<std::int32_t>(s.row);
       break;
     default:
-      x.kind = opcode::mean_rows;
       break;
   }
   return x;
@@ -106,8 +97,12 @@ failure quantize_steps(quantization<Recipe, E>& q, std::span<const matrix<>> sam
   for (index i = 0; i < steps; ++i) {
     const auto at = static_cast<std::size_t>(i);
     q.stream.advance_target(at);
-    if (failure f = quantize_step(q, q.original.steps[at])) return f;
+    const step& s = q.original.steps[at];
+    if (failure f = quantize_step(q, s)) return f;
     q.stream.free_unused(at);
+    // of the codes of a value, the last linear layer that reads it was the last to look at them
+    const bool read_linearly = s.kind == step_kind::linear;
+    if (read_linearly && q.linear_readers(s.a).back() == &s) q.stream.free_codes(q.input(s.a).codes);
     if (!progress(i + 1, steps)) return {errc::cancelled, "quantize_block: step", i + 1, steps};
   }
   for (std::size_t i = 0; i < q.override_used.size(); ++i) {

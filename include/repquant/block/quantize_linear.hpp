@@ -9,15 +9,6 @@
 
 namespace repquant::detail {
 
-/// The other operand of the addition that alone reads value v (the residual), or -1.
-inline int residual_of(const program& p, int v) {
-  const std::vector<int> readers = p.readers(v);
-  if (readers.size() != 1) return -1;
-  const step& s = p.steps[static_cast<std::size_t>(readers.front())];
-  if (s.kind != step_kind::add || s.a == s.b) return -1;
-  return s.a == v ? s.b : s.a;
-}
-
 /// What the calibration samples say about a linear step whose input is encoded. The error is the float
 /// target minus the step's float weights on the quantized input; where recipe.residual_target is set and the
 /// result is added to a residual, the target takes in what the residual lost.
@@ -102,10 +93,7 @@ result<reconstruction<uniform, per_row>> reconstruct_weights(const Recipe& recip
   if (r && final_pass && recipe.scale_rounds > 0) {
     const reconstruction_report first = r->report;
     r = descend_with_scales(r->weights, wanted, h, recipe.scale_rounds, {}, exec);
-    if (r) {
-      r->report.rounded_to_nearest = first.rounded_to_nearest;
-      r->report.notice = first.notice;
-    }
+    if (r) r->report.start_from(first);
   }
   if (!r) return r.error().within(path);
   return r;
@@ -144,7 +132,8 @@ failure quantize_linear(quantization<Recipe, E>& q, const step& s) {
   std::optional<quantized<uniform, per_row>> own_scales;
   if (common != nullptr && q.recipe.scale_rounds > 0) {
     // the scales, which only enter the call's multipliers, are each call's own
-    auto scaled = refit_scales(codes.weights, wanted, inputs_of(own, q.recipe.correct_bias));
+    auto scaled = refit_scales(codes.weights, wanted, inputs_of(own, q.recipe.correct_bias),
+                               descent_options{}.damping, q.stream.executor());
     if (!scaled) return scaled.error().within(s.path);
     own_scales = *std::move(scaled);
   }

@@ -63,21 +63,17 @@ failure report_fold(quantization<Recipe, E>& q, const step& s, const uniform& co
 template<class Recipe, Executor E>
 failure quantize_norm(quantization<Recipe, E>& q, const step& s) {
   const std::vector<const step*> readers = q.linear_readers(s.out);
-  if (readers.empty() || !q.recipe.channel_wise_norm) {
+  auto* norm = std::get_if<layer_norm>(&q.folded.norms[static_cast<std::size_t>(s.layer)]);
+  const bool only_linear_readers =
+      !readers.empty() && readers.size() == q.original.readers(s.out).size() && s.out != q.original.output;
+  const bool folds = q.recipe.channel_wise_norm && norm != nullptr && only_linear_readers &&
+                     q.shared.group_of(*readers.front()) < 0;
+  if (!folds) {
     if (failure f = q.stream.run(norm_instruction(q, s))) return f;
     return encode_for_readers(q, s.out);
   }
   const std::string path = s.path + ".out";
-  auto* norm = std::get_if<layer_norm>(&q.folded.norms[static_cast<std::size_t>(s.layer)]);
-  const bool only_linear_readers =
-      readers.size() == q.original.readers(s.out).size() && s.out != q.original.output;
-  const bool called_once = q.shared.group_of(*readers.front()) < 0;
   coded_value& site = q.input(s.out);
-  if (norm == nullptr || !only_linear_readers || !called_once) {
-    if (failure f = q.stream.run(norm_instruction(q, s))) return f;
-    return encode_channel_wise(q, s.out, path, site_role::norm_output, q.recipe.activation.bits, site,
-                               q.recipe.norm_range);
-  }
   site.bits = q.bits_of(path, q.recipe.activation.bits);
   const uniform codec = q.activation_codec(site.bits);
   if (failure f = q.stream.preview(norm_instruction(q, s))) return f;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /// refine: improves a quantized model by gradients, block by block and then as a whole. Codes, scales, zero
 /// points and offsets move; instructions, widths and sites stay.
-///
 #pragma once
 
 #include <repquant/block/refine_judge.hpp>
+#include <repquant/block/select_early.hpp>
 #include <repquant/parallel/inline_executor.hpp>
 
 #include <cmath>
@@ -64,11 +64,16 @@ void measure_outputs(refine_trainer<E>& trainer, const refine_phase& whole, cons
 }
 
 template<Executor E>
-result<quantized_model> refine(const program& p, const quantized_model& model,
+result<quantized_model> refine(const program& original, const quantized_model& model,
                                std::span<const matrix<>> samples, std::span<const std::vector<index>> rows,
                                const refinement& options, const E& exec, const refine_progress& progress) {
+  // the model's steps are those of p, or where the recipe selects early those of select_early(p)
   refine_flow flow;
-  if (failure f = make_flow(p, model.view(), flow)) return f;
+  program p = original;
+  if (const failure f = make_flow(p, model.view(), flow)) {
+    p = select_early(std::move(p));
+    if (make_flow(p, model.view(), flow)) return f;
+  }
   refine_parameters parameters;
   if (failure f = read_parameters(model.view(), flow, options, parameters)) return f;
   refine_targets targets(p, flow, options);
@@ -108,7 +113,7 @@ result<quantized_model> refine(const program& p, const quantized_model& model,
 
 }  // namespace detail
 
-/// Improves a quantized model by gradients.
+/// Improves a quantized model by gradients; p is the program that it was made from.
 ///
 /// First block by block: each range of instructions between two residual values (the steps of one numbered
 /// scope, "block.3.") is trained to give what the float program gives there, from the values that the refined

@@ -36,39 +36,6 @@ struct refine_flow {
   }
 };
 
-/// The opcode of a step.
-constexpr opcode opcode_of(step_kind k) noexcept {
-  switch (k) {
-    case step_kind::linear:
-      return opcode::linear;
-    case step_kind::norm:
-      return opcode::norm;
-    case step_kind::attention:
-      return opcode::attention;
-    case step_kind::add:
-      return opcode::add;
-    case step_kind::multiply:
-      return opcode::multiply;
-    case step_kind::activate:
-      return opcode::activate;
-    case step_kind::prepend_row:
-      return opcode::prepend_row;
-    case step_kind::add_rows:
-      return opcode::add_rows;
-    case step_kind::select_row:
-      return opcode::select_row;
-    case step_kind::mean_rows:
-      return opcode::mean_rows;
-    case step_kind::rotate:
-      return opcode::rotate;
-    case step_kind::hadamard:
-      return opcode::hadamard;
-    case step_kind::mix_heads:
-      return opcode::mix_heads;
-  }
-  return opcode::add;
-}
-
 /// The scope of a path up to its first number: "block.3.attn.q" gives "block.3."; nothing where none has one.
 inline std::string numbered_scope(const std::string& path) {
   std::size_t from = 0;
@@ -146,8 +113,8 @@ inline void cut(const program& p, refine_flow& f) {
 
 /// The flow of a model that was made from a program.
 ///
-/// Errors  shape_mismatch where the instructions that are not encodes are not the steps of the program, in
-///         order: the model was made from another
+/// Errors  shape_mismatch where the instructions that quantization did not add (encode, hadamard, mix_heads)
+///         are not the steps of the program, in order: the model was made from another
 inline failure make_flow(const program& p, const model_view& m, refine_flow& f) {
   f.code.assign(m.instructions().begin(), m.instructions().end());
   f.real.assign(f.code.size() + 1, -1);

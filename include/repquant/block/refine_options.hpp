@@ -2,6 +2,7 @@
 /// What refine() can be told, and what it tells while it works.
 #pragma once
 
+#include <repquant/core/check_fraction.hpp>
 #include <repquant/matrix/matrix.hpp>
 
 #include <algorithm>
@@ -82,24 +83,36 @@ struct refinement {
 
 /// How many of the samples train, the first ones; the others judge.
 inline index training_samples(const refinement& o, index samples) {
-  const auto share =
-      static_cast<index>(std::ceil(static_cast<double>(o.held_back) * static_cast<double>(samples)));
-  return samples - std::min(share, samples - 1);
+  if (o.held_back == 0) return samples;
+  // a share of 0.2F is a little more than 0.2: of five samples it is one all the same
+  const double share = (static_cast<double>(o.held_back) - 1e-6) * static_cast<double>(samples);
+  return samples - std::min(std::max(static_cast<index>(std::ceil(share)), index{1}), samples - 1);
 }
 
 /// Errors  bad_option
 inline failure check(const refinement& o) {
-  const auto share = [](float x) { return x >= 0 && x < 1; };
-  if (!share(o.drop)) return {errc::bad_option, "refine: drop", 0, 1};
-  if (!share(o.held_back)) return {errc::bad_option, "refine: held_back", 0, 1};
-  if (!share(o.average)) return {errc::bad_option, "refine: average", 0, 1};
-  if (!share(o.warm_up)) return {errc::bad_option, "refine: warm_up", 0, 1};
-  if (!(o.step_back > 0 && o.step_back <= 1)) return {errc::bad_option, "refine: step_back", 0, 1};
-  if (o.batch < 1) return {errc::bad_option, "refine: batch", o.batch, 1};
-  for (float rate :
-       {o.weight_rate, o.scale_rate, o.zero_rate, o.offset_rate, o.end_to_end_rate, o.hidden_weight}) {
-    if (!(rate >= 0 && rate <= 1e6F)) return {errc::bad_option, "refine: rates", 0, 0};
+  struct setting {
+    float x;
+    double lowest, highest;
+    const char* place;
+  };
+  const double none = 0;
+  const double most = 1e6;
+  for (const setting& s : {setting{o.drop, none, detail::below_one, "refine: drop (millionths)"},
+                           setting{o.held_back, none, detail::below_one, "refine: held_back (millionths)"},
+                           setting{o.average, none, detail::below_one, "refine: average (millionths)"},
+                           setting{o.warm_up, none, detail::below_one, "refine: warm_up (millionths)"},
+                           setting{o.step_back, detail::above_zero, 1, "refine: step_back (millionths)"},
+                           setting{o.weight_rate, none, most, "refine: weight_rate (millionths)"},
+                           setting{o.scale_rate, none, most, "refine: scale_rate (millionths)"},
+                           setting{o.zero_rate, none, most, "refine: zero_rate (millionths)"},
+                           setting{o.offset_rate, none, most, "refine: offset_rate (millionths)"},
+                           setting{o.end_to_end_rate, none, most, "refine: end_to_end_rate (millionths)"},
+                           setting{o.hidden_weight, none, most, "refine: hidden_weight (millionths)"}}) {
+    const auto x = static_cast<double>(s.x);
+    if (failure f = detail::check_fraction(x, s.lowest, s.highest, s.place)) return f;
   }
+  if (o.batch < 1) return {errc::bad_option, "refine: batch", o.batch, 1};
   return {};
 }
 

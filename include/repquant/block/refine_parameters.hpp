@@ -223,8 +223,8 @@ inline failure read_parameters(const model_view& m, const refine_flow& f, const 
     if (s.kind != opcode::linear) continue;
     read_linear(m, s, i, p, known);
     if (options.weights.empty()) continue;
-    if (linear >= options.weights.size()) break;
-    const matrix<>& start = options.weights[linear++];
+    if (linear++ >= options.weights.size()) continue;
+    const matrix<>& start = options.weights[linear - 1];
     if (failure bad = check_finite(start, "refine: weights")) return bad;
     matrix<>& x = p[p.units[at].first].x;
     if (start.rows() != x.rows() || start.cols() != x.cols())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// trace: what a block's one float function talks to. It records each operation under a scoped path
-/// and computes nothing; program() gives the recorded list (docs/decisions/0007).
+/// and computes nothing; finish() gives the recorded list (docs/decisions/0007).
 ///
 /// Length: one function per kind of step, each with its checks.
 #pragma once

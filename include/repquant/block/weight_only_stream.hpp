@@ -46,14 +46,11 @@ class weight_only_stream {
   }
 
   failure start(std::span<const matrix<>> samples) {
-    if (samples.empty()) return {errc::empty, "calibration samples", 0, 1};
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-      const std::string place = "calibration sample " + std::to_string(i);
-      if (failure f = check_input(original_, {samples[i].rows(), samples[i].cols()}, place)) return f;
-      if (failure f = check_finite(samples[i], place)) return f;
+    if (failure f = check_samples(original_, samples)) return f;
+    for (const matrix<>& x : samples) {
       target_.emplace_back(original_.value_cols.size());
       actual_.emplace_back(original_.value_cols.size());
-      target_.back()[0] = actual_.back()[0] = samples[i];
+      target_.back()[0] = actual_.back()[0] = x;
     }
     return {};
   }
@@ -67,6 +64,9 @@ class weight_only_stream {
     if (s.kind == step_kind::linear && recipe_.correct_bias && !kept(s.path)) correct_bias(s);
     for (activations& x : target_) free_unused(original_, at, x);
     for (activations& x : actual_) free_unused(original_, at, x);
+    for (int v : {s.a, s.b, s.c}) {
+      if (v >= 0 && value_of(actual_, 0, v).size() == 0) grams_[static_cast<std::size_t>(v)] = {};
+    }
     return {};
   }
   weight_only_program finish() { return std::move(result_); }
@@ -76,7 +76,7 @@ class weight_only_stream {
   static const activations& of(const std::vector<activations>& all, index i) {
     return all[static_cast<std::size_t>(i)];
   }
-  static const matrix<>& at(const std::vector<activations>& all, index i, int v) {
+  static const matrix<>& value_of(const std::vector<activations>& all, index i, int v) {
     return of(all, i)[static_cast<std::size_t>(v)];
   }
   static void set(std::vector<activations>& all, index i, int v, matrix<> x) {
@@ -91,7 +91,7 @@ class weight_only_stream {
     if (h.tokens > 0) return static_cast<const gram*>(&h);
     gram_accumulator sum(original_.value_cols[static_cast<std::size_t>(v)]);
     for (index i = 0; i < samples(); ++i) {
-      if (failure f = sum.add(at(actual_, i, v), exec_)) return f;
+      if (failure f = sum.add(value_of(actual_, i, v), exec_)) return f;
     }
     h = sum.total();
     return static_cast<const gram*>(&h);
@@ -101,19 +101,17 @@ class weight_only_stream {
     cross_gram_accumulator sum(original_.value_cols[static_cast<std::size_t>(v)],
                                original_.value_cols[static_cast<std::size_t>(x)]);
     for (index i = 0; i < samples(); ++i) {
-      if (failure f = sum.add(at(target_, i, v), at(actual_, i, v), at(actual_, i, x), exec_)) return f;
+      if (failure f =
+              sum.add(value_of(target_, i, v), value_of(actual_, i, v), value_of(actual_, i, x), exec_))
+        return f;
     }
     return sum.total();
   }
-  /// The value that the output of step s is added to and that nothing else changes on the way; -1 for none.
-  [[nodiscard]] int residual_of(const step& s) const {
-    const std::vector<int> readers = original_.readers(s.out);
-    if (readers.size() != 1) return -1;
-    const step& add = original_.steps[static_cast<std::size_t>(readers.front())];
-    if (add.kind != step_kind::add || add.a == add.b) return -1;
-    const int other = add.a == s.out ? add.b : add.a;
-    // both streams must have it already
-    return at(target_, 0, other).rows() == at(target_, 0, s.a).rows() ? other : -1;
+  /// The value that the output of step s is added to, where both streams have it already; -1 for none.
+  [[nodiscard]] int known_residual(const step& s) const {
+    const int other = residual_of(original_, s.out);
+    if (other < 0) return -1;
+    return value_of(target_, 0, other).rows() == value_of(target_, 0, s.a).rows() ? other : -1;
   }
   result<matrix<>> corrected(const step& s, const matrix<>& weight, const gram& h) const {
     matrix<> w = weight;
@@ -124,7 +122,7 @@ class weight_only_stream {
       if (!changed) return changed.error();
       w = *std::move(changed);
     }
-    const int residual = recipe_.alpha_residual > 0 ? residual_of(s) : -1;
+    const int residual = recipe_.alpha_residual > 0 ? known_residual(s) : -1;
     if (residual >= 0) {
       const auto e = cross(residual, s.a);
       if (!e) return e.error();
@@ -140,8 +138,9 @@ class weight_only_stream {
     const auto w = corrected(s, weight, **h);
     if (!w) return w.error();
     const index group = recipe_.group > 0 ? std::min(recipe_.group, weight.cols()) : weight.cols();
-    weight_only_report report{s.path, recipe_.weight.bits, group, 0, (*w - weight).norm() / weight.norm(),
-                              {}};
+    const float size = weight.norm();
+    weight_only_report report{
+        s.path, recipe_.weight.bits, group, 0, size > 0 ? (*w - weight).norm() / size : 0, {}};
     const bool whole = group == weight.cols();
     const matrix<> padded = whole ? *w : pad_columns(*w, group);
     const gram padded_gram = whole ? **h : pad_columns(**h, group);
@@ -164,11 +163,12 @@ class weight_only_stream {
     column<double> sum = column<double>::Zero(bias.size());
     double tokens = 0;
     for (index i = 0; i < samples(); ++i) {
-      sum += (at(target_, i, s.out).template cast<double>() - at(actual_, i, s.out).template cast<double>())
+      sum += (value_of(target_, i, s.out).template cast<double>() -
+              value_of(actual_, i, s.out).template cast<double>())
                  .colwise()
                  .sum()
                  .transpose();
-      tokens += static_cast<double>(at(actual_, i, s.out).rows());
+      tokens += static_cast<double>(value_of(actual_, i, s.out).rows());
     }
     const column<> shift = (sum / tokens).template cast<float>();
     bias += shift;

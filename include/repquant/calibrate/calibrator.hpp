@@ -91,7 +91,8 @@ class calibrator {
   /// The range that each parameter set should cover.
   ///
   /// Errors    empty (no batch seen), bad_bits, bad_option, group_mismatch, and what the observer says; all
-  /// at the site Cost      the observer's choose, once per parameter set
+  ///           at the site
+  /// Cost      the observer's choose, once per parameter set
   template<Codec C, Executor E = inline_executor>
   requires ObserverFor<O, C>
   [[nodiscard]] result<std::vector<range>> choose(const C& codec, const E& exec = {}) const {

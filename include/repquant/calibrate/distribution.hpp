@@ -52,13 +52,12 @@ class distribution {
   /// of a channel with a large mean from cancelling.
   [[nodiscard]] double center() const noexcept { return center_; }
 
-  /// The p-quantile by linear interpolation: with h = (count - 1) p, v[floor h] + (h - floor h) (v[floor h +
-  /// 1] - v[floor h]) over the sorted values v. The default of numpy.quantile and torch.quantile.
+  /// The p-quantile of the sorted values v by linear interpolation, the default of numpy.quantile and
+  /// torch.quantile: with h = (count - 1) p and k = floor h, v[k] + (h - k) (v[k + 1] - v[k]).
   ///
   /// Requires   0 <= p <= 1
   /// Precision  exact (in double) where both ranks are among the 32 smallest or largest; else the middle of
-  /// the
-  ///            bin, at most 2^-9 of the value from v
+  ///            the bin, at most 2^-9 of the value from v
   /// Cost       O(log bins)
   [[nodiscard]] double quantile(double p) const noexcept {
     const double h = static_cast<double>(count_ - 1) * p;

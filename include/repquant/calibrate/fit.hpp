@@ -44,7 +44,9 @@ result<quantizer<C, G>> fit(const C& codec, const G& granularity, const O& obser
   for (const failure& f : failures) {
     if (f) return f.within(place);
   }
-  return quantizer_for(codec, granularity, w.size(), ranges, report);
+  auto made = quantizer_for(codec, granularity, w.size(), ranges, report);
+  if (!made) return made.error().within(place);
+  return made;
 }
 
 }  // namespace repquant

@@ -116,8 +116,8 @@ class range_search {
 ///
 /// Errors     empty, non_finite
 /// Precision  the error of a local optimum, measured by codec_error: within 3 % of the best of a fine grid,
-/// or 10 %
-///            where most values lie within three steps far from zero, so that it matters how levels fall
+///            or 10 % where most values lie within three steps far from zero, so that it matters how levels
+///            fall
 /// Cost       memory of one histogram; choose tries about 300 ranges
 struct least_error {
   histogram seen = {};

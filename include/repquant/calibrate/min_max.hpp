@@ -61,7 +61,7 @@ failure check_seen(const Seen& seen, std::string_view place) noexcept {
 
 /// The range of all values: nothing is clipped, and one outlier makes every step larger.
 ///
-/// Cost  32 bytes
+/// Cost  24 bytes
 struct min_max {
   extent seen = {};
 

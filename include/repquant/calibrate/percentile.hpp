@@ -5,6 +5,7 @@
 #include <repquant/calibrate/concept.hpp>
 #include <repquant/calibrate/distribution.hpp>
 #include <repquant/calibrate/min_max.hpp>
+#include <repquant/core/check_fraction.hpp>
 
 namespace repquant {
 
@@ -15,9 +16,7 @@ inline range quantile_range(const distribution& d, double keep) noexcept {
 
 /// Nothing, or bad_option where a share to keep is outside (0.5, 1]; numbers in millionths.
 inline failure check_keep(double keep, std::string_view place) noexcept {
-  if (keep > 0.5 && keep <= 1) return {};
-  const double millionths = std::fmin(std::fmax(keep * 1e6, -1e15), 1e15);
-  return {errc::bad_option, place, keep == keep ? static_cast<std::int64_t>(millionths) : -1, 1000000};
+  return detail::check_fraction(keep, 0.5 + 0x1p-53, 1, place);
 }
 
 /// The range from the (1 - keep)-quantile to the keep-quantile, by linear interpolation as in numpy and

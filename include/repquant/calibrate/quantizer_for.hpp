@@ -37,8 +37,8 @@ concept ReportsEnlarging = requires(const C c, range r) {
 /// floors: the ratios of scales that folding puts into weights then stay far from the limits of float.
 ///
 /// Shapes    ranges [groups(size)]
-/// Errors    bad_bits, bad_option, group_mismatch, shape_mismatch; non_finite where an end is not finite or
-/// lo > hi
+/// Errors    bad_bits, bad_option (the codec; a range whose end is not finite or whose lo > hi, with its
+///           number), group_mismatch, shape_mismatch
 template<Codec C, Granularity G>
 result<quantizer<C, G>> quantizer_for(const C& codec, const G& granularity, shape size,
                                       std::span<const range> ranges, fit_report* report = nullptr) {

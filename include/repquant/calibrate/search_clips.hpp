@@ -3,6 +3,7 @@
 #pragma once
 
 #include <repquant/calibrate/clip_position.hpp>
+#include <repquant/core/check_fraction.hpp>
 
 #include <array>
 #include <utility>
@@ -128,9 +129,12 @@ result<clipping_problem::solution> search_clips(const clipping_problem& p, std::
                                                 const clip_search& options = {}, const E& exec = {}) {
   if (failure f = p.check_ranges(start)) return f;
   if (options.sweeps < 0) return failure{errc::bad_option, "search_clips: sweeps", options.sweeps, 0};
-  if (!(options.finest > 0 && options.coarsest >= options.finest && options.coarsest <= 1)) {
-    return failure{errc::bad_option, "search_clips: steps", 0, 1};
-  }
+  if (failure f = detail::check_fraction(options.coarsest, detail::above_zero, 1,
+                                         "search_clips: coarsest (millionths)"))
+    return f;
+  if (failure f = detail::check_fraction(options.finest, detail::above_zero, options.coarsest,
+                                         "search_clips: finest (millionths)"))
+    return f;
   clipping_problem::solution s{start, p.error(start, exec), 0};
   detail::clip_descent descent(p, std::move(start));
   descent.start(exec);

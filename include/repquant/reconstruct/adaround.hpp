@@ -2,9 +2,11 @@
 /// adaround: learns for each weight whether to round up or down.
 #pragma once
 
+#include <repquant/core/check_fraction.hpp>
 #include <repquant/reconstruct/coordinate_descent.hpp>
 #include <repquant/reconstruct/relaxed_rounding.hpp>
 
+#include <limits>
 #include <utility>
 
 namespace repquant {
@@ -24,11 +26,14 @@ struct adaround_options {
 namespace detail {
 inline failure check(const adaround_options& o) noexcept {
   if (o.steps < 0) return {errc::bad_option, "adaround: steps", o.steps, 0};
-  if (!(o.rate > 0) || !(o.lambda >= 0)) return {errc::bad_option, "adaround: rate or lambda", 0, 1};
-  if (!(o.beta_to > 1) || !(o.beta_from >= o.beta_to)) return {errc::bad_option, "adaround: beta", 0, 1};
-  if (!(o.warm_up >= 0 && o.warm_up <= 1)) return {errc::bad_option, "adaround: warm_up", 0, 1};
-  if (!(o.lean >= 0 && o.lean <= 1)) return {errc::bad_option, "adaround: lean", 0, 1};
-  if (!(o.damping >= 0 && o.damping <= 1e6)) return {errc::bad_option, "adaround: damping", 0, 1};
+  constexpr double most = std::numeric_limits<double>::max();
+  if (failure f = check_fraction(o.rate, above_zero, most, "adaround: rate (millionths)")) return f;
+  if (failure f = check_fraction(o.lambda, 0, most, "adaround: lambda (millionths)")) return f;
+  if (failure f = check_fraction(o.beta_to, 1 + 0x1p-52, most, "adaround: beta_to (millionths)")) return f;
+  if (failure f = check_fraction(o.beta_from, o.beta_to, most, "adaround: beta_from (millionths)")) return f;
+  if (failure f = check_fraction(o.warm_up, 0, 1, "adaround: warm_up (millionths)")) return f;
+  if (failure f = check_fraction(o.lean, 0, 1, "adaround: lean (millionths)")) return f;
+  if (failure f = check_fraction(o.damping, 0, 1e6, "adaround: damping (millionths)")) return f;
   return {};
 }
 
@@ -121,7 +126,7 @@ reconstruction_report take_better_rows(const quantizer<C, G>& q, matrix_view w, 
     report.loss += std::fmax(better ? new_plain : plain, 0.0);
     report.damped_loss += better ? new_damped : damped;
   }
-  for (index j = 0; j < h.size(); ++j) report.dead_columns += h.sum(j, j) == 0 ? 1 : 0;
+  report.dead_columns = h.dead();
   return report;
 }
 }  // namespace detail
@@ -135,7 +140,7 @@ reconstruction_report take_better_rows(const quantizer<C, G>& q, matrix_view w, 
 /// codes.
 ///
 /// Shapes    w [out x in], h [in x in]
-/// Errors    as the start; bad_option (steps, rate, lambda, beta, warm_up, lean, damping)
+/// Errors    as the start; bad_option (any setting)
 /// Cost      out in^2 multiply-adds a step, in double; tiles of 64 rows run on the executor, the same bits
 /// for
 ///           any number of threads
@@ -170,8 +175,7 @@ struct adaround {
     });
     matrix<code_type_t<C>> codes = first->weights.codes();
     reconstruction_report report = detail::take_better_rows(q, w, h, options.damping, learned, codes);
-    report.rounded_to_nearest = first->report.rounded_to_nearest;
-    report.notice = first->report.notice;
+    report.start_from(first->report);
     return reconstruction<C, G>{quantized<C, G>(q, std::move(codes)), report};
   }
 };

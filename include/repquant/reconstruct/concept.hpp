@@ -27,6 +27,12 @@ struct reconstruction_report {
   /// Nothing, or what the caller should know although the codes are good: the fall-back, or fewer
   /// tokens (got) than inputs (want), so that H alone is singular and damping decides.
   failure notice;
+
+  /// Keeps what a solver said of H when another stage started from its codes.
+  void start_from(const reconstruction_report& solver) noexcept {
+    rounded_to_nearest = solver.rounded_to_nearest;
+    notice = solver.notice;
+  }
 };
 
 /// Codes with their quantizer, and how they came about.

@@ -37,8 +37,7 @@ struct coordinate_descent {
     if (!first) return first;
     result<reconstruction<C, G>> r = descend(first->weights, w, h, options, exec);
     if (!r) return r;
-    r->report.rounded_to_nearest = first->report.rounded_to_nearest;
-    r->report.notice = first->report.notice;
+    r->report.start_from(first->report);
     return r;
   }
 };

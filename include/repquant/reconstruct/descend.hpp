@@ -2,6 +2,7 @@
 /// descend: lowers the output error of given codes, one weight at a time, until none moves.
 #pragma once
 
+#include <repquant/core/check_fraction.hpp>
 #include <repquant/parallel/inline_executor.hpp>
 #include <repquant/reconstruct/concept.hpp>
 #include <repquant/reconstruct/row_levels.hpp>
@@ -120,8 +121,8 @@ struct descent_options {
 
 /// Lowers the loss of codes, one weight at a time.
 ///
-///   while something moves:  for each column j of a row:  q_j = the level that minimises (w - q) H_d (w -
-///   q)^T
+///   while something moves:  for each column j of a row:
+///                             q_j = the level that minimises (w - q) H_d (w - q)^T
 ///
 /// The loss is tr((W - Q) H_d (W - Q)^T), H_d = H + damping * mean(live diagonal) * I; it falls with every
 /// move. A row whose loss under H itself would rise keeps its codes, so neither loss is above the start's.
@@ -141,13 +142,10 @@ result<reconstruction<C, G>> descend(const quantized<C, G>& start, matrix_view w
   const quantizer<C, G>& q = start.quantizer();
   if (failure f = detail::check_problem(q, w, h)) return f;
   if (start.rows() != w.rows() || start.cols() != w.cols()) {
-    return failure{errc::shape_mismatch, "coordinate_descent: codes", start.rows() * start.cols(),
-                   w.rows() * w.cols()};
+    return failure{errc::shape_mismatch, "descend: codes", start.rows() * start.cols(), w.rows() * w.cols()};
   }
-  if (!(options.damping >= 0 && options.damping <= 1e6)) {
-    return failure{errc::bad_option, "coordinate_descent: damping", 0, 1};
-  }
-  if (options.sweeps < 0) return failure{errc::bad_option, "coordinate_descent: sweeps", options.sweeps, 0};
+  if (failure f = detail::check_fraction(options.damping, 0, 1e6, "descend: damping (millionths)")) return f;
+  if (options.sweeps < 0) return failure{errc::bad_option, "descend: sweeps", options.sweeps, 0};
 
   const double ridge = detail::ridge_of(h, options.damping);
   const matrix<double> error = detail::rounding_error(start, w);
@@ -182,7 +180,7 @@ result<reconstruction<C, G>> descend(const quantized<C, G>& start, matrix_view w
     report.loss += std::fmax(l.plain, 0.0);
     report.damped_loss += l.damped;
   }
-  for (index i = 0; i < h.size(); ++i) report.dead_columns += h.sum(i, i) == 0 ? 1 : 0;
+  report.dead_columns = h.dead();
   return reconstruction<C, G>{quantized<C, G>(q, std::move(codes)), report};
 }
 

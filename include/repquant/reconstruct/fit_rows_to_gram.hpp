@@ -3,10 +3,12 @@
 #pragma once
 
 #include <repquant/calibrate/fit.hpp>
+#include <repquant/core/check_fraction.hpp>
 #include <repquant/reconstruct/range_tile.hpp>
 #include <repquant/reconstruct/row_scales.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 namespace repquant {
@@ -49,9 +51,12 @@ result<quantizer<C, G>> fit_rows_to_gram(const C& codec, const G& granularity, m
   if (granularity.groups(w.size()) < 1) return failure{errc::group_mismatch, place, w.cols(), run};
   if (failure f = detail::check_own_sets(granularity, w.size(), place)) return f;
   if (failure f = check(h, w.cols(), "fit_rows_to_gram: gram")) return f;
-  if (!(options.step >= 1e-3 && options.smallest > 0 && options.smallest <= 1)) {
-    return failure{errc::bad_option, "fit_rows_to_gram: shrinks", 0, 1};
-  }
+  constexpr double most = std::numeric_limits<double>::max();
+  if (failure f = detail::check_fraction(options.step, 1e-3, most, "fit_rows_to_gram: step (millionths)"))
+    return f;
+  if (failure f = detail::check_fraction(options.smallest, detail::above_zero, 1,
+                                         "fit_rows_to_gram: smallest (millionths)"))
+    return f;
   const matrix<double> diagonal = detail::score_diagonal(h, options);
   std::vector<range> ranges(static_cast<std::size_t>(granularity.groups(w.size())));
   constexpr index width = 64;

@@ -111,7 +111,7 @@ class gptq_tile {
 ///           the first part on one thread, the second on the executor's: the same bits for any number
 /// Precision double; codes equal the textbook form with an explicit inverse (tests/oracle/gptq.hpp)
 /// Source    GPTQ, arXiv 2210.17323; reference code: gptq.py, fasterquant(). docs/decisions/0009
-/// Example   examples/own_codec.cpp
+/// Example   examples/03_own_codec.cpp
 struct gptq {
   double damping = 0.01;
   column_order order = column_order::activation;
@@ -122,10 +122,15 @@ struct gptq {
                                           const E& exec = {}) const {
     if (failure f = check_settings()) return f;
     if (failure f = detail::check_problem(q, w, h)) return f;
-    return (*this)(q, w, h, factor(h, damping, order), exec);
+    return round(q, w, h, factor_of(h), exec);
   }
 
-  /// The same with a factor made before, by factor(h, damping, order), for layers that share an input.
+  /// What the other two calls make of a Gram matrix.
+  ///
+  /// Requires  check(h, ...) passed
+  [[nodiscard]] gram_factor factor_of(const gram& h) const { return factor(h, damping, order); }
+
+  /// The same with the factor_of(h) made before, for layers that share an input, or for several quantizers.
   template<Codec C, Granularity G, Executor E = inline_executor>
   result<reconstruction<C, G>> operator()(const quantizer<C, G>& q, matrix_view w, const gram& h,
                                           const gram_factor& shared, const E& exec = {}) const {
@@ -136,6 +141,15 @@ struct gptq {
       return failure{errc::shape_mismatch, "gptq: factor", live + static_cast<index>(shared.dead.size()),
                      w.cols()};
     }
+    return round(q, w, h, shared, exec);
+  }
+
+ private:
+  /// All but the checks.
+  template<Codec C, Granularity G, Executor E>
+  result<reconstruction<C, G>> round(const quantizer<C, G>& q, matrix_view w, const gram& h,
+                                     const gram_factor& shared, const E& exec) const {
+    const auto live = static_cast<index>(shared.order.size());
     if (!shared.usable()) {
       result<reconstruction<C, G>> rounded = round_to_nearest{}(q, w, h);
       if (rounded) {
@@ -169,7 +183,6 @@ struct gptq {
     return reconstruction<C, G>{quantized<C, G>(q, std::move(codes)), report};
   }
 
- private:
   static constexpr double largest_damping = 1e6;
   [[nodiscard]] failure check_settings() const noexcept {
     if (!(damping >= 0 && damping <= largest_damping)) {

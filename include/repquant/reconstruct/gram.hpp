@@ -20,6 +20,8 @@ struct gram {
   std::int64_t tokens = 0;
 
   [[nodiscard]] index size() const noexcept { return sum.rows(); }
+  /// How many inputs were zero for every token.
+  [[nodiscard]] index dead() const noexcept { return (sum.diagonal().array() == 0).count(); }
   /// Inputs that are uncorrelated and equally large: under it every reconstructor rounds to nearest.
   static gram identity(index in) { return {matrix<double>::Identity(in, in), in}; }
 };

@@ -3,6 +3,7 @@
 /// Quantize these instead of the trained ones, with ranges fitted to them.
 #pragma once
 
+#include <repquant/core/check_fraction.hpp>
 #include <repquant/reconstruct/cross_gram.hpp>
 #include <repquant/reconstruct/gram_factor.hpp>
 
@@ -41,9 +42,8 @@ inline failure check_correction(matrix_view w, const cross_gram& c, index rows, 
   if (failure f = check(h, w.cols(), "pre_correct: gram")) return f;
   if (failure f = check(c, rows, w.cols(), "pre_correct: cross gram")) return f;
   if (c.tokens != h.tokens) return {errc::shape_mismatch, "pre_correct: tokens", c.tokens, h.tokens};
-  if (!(damping >= 0 && damping <= 1e6)) return {errc::bad_option, "pre_correct: damping", 0, 1};
-  if (!(alpha >= 0 && alpha <= 1)) return {errc::bad_option, "pre_correct: alpha", 0, 1};
-  return {};
+  if (failure f = check_fraction(damping, 0, 1e6, "pre_correct: damping (millionths)")) return f;
+  return check_fraction(alpha, 0, 1, "pre_correct: alpha (millionths)");
 }
 }  // namespace detail
 

@@ -20,7 +20,7 @@ struct round_to_nearest {
     if (!codes) return codes.error();
     reconstruction_report report;
     report.loss = report.damped_loss = output_error(*codes, w, h);
-    for (index i = 0; i < h.size(); ++i) report.dead_columns += h.sum(i, i) == 0 ? 1 : 0;
+    report.dead_columns = h.dead();
     return reconstruction<C, G>{*std::move(codes), report};
   }
 };

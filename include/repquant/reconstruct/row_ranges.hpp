@@ -38,6 +38,20 @@ std::vector<double> row_losses(const quantized<C, G>& q, matrix_view w, const gr
   for (index i = 0; i < w.rows(); ++i) losses.push_back(product.row(i).dot(error.row(i)));
   return losses;
 }
+
+/// q -> solver(q, w, h, exec) for any number of quantizers like `first`. A factor of h, where the solver
+/// takes one, is made once.
+template<class R, Codec C, Granularity G, Executor E>
+auto solver_of(const R& solver, const quantizer<C, G>& first, matrix_view w, const gram& h, const E& exec) {
+  if constexpr (requires { solver(first, w, h, solver.factor_of(h), exec); }) {
+    gram_factor shared = solver.factor_of(h);
+    return [&solver, w, &h, shared = std::move(shared), &exec](const quantizer<C, G>& q) {
+      return solver(q, w, h, shared, exec);
+    };
+  } else {
+    return [&solver, w, &h, &exec](const quantizer<C, G>& q) { return run_solver(solver, q, w, h, exec); };
+  }
+}
 }  // namespace detail
 
 /// Codes and ranges by `solver`: it runs once with each candidate range, and every row keeps the one with
@@ -48,7 +62,8 @@ std::vector<double> row_losses(const quantized<C, G>& q, matrix_view w, const gr
 ///
 /// Shapes    w [out x in], h [in x in]; granularity per_row or per_group
 /// Errors    as fit_rows_to_gram and the solver
-/// Cost      fourteen runs of the solver with the default options, and one fit_rows_to_gram
+/// Cost      fourteen runs of the solver with the default options, which factor h once, and one
+///           fit_rows_to_gram
 /// Example   const auto r = reconstruct_with_ranges(uniform{.bits = 4}, per_row{}, w, h, gptq{});
 template<Codec C, Granularity G, class R, Executor E = inline_executor>
 requires ReconstructorFor<R, C, G> result<reconstruction<C, G>> reconstruct_with_ranges(
@@ -56,7 +71,8 @@ requires ReconstructorFor<R, C, G> result<reconstruction<C, G>> reconstruct_with
     const range_options& options = {}, const E& exec = {}) {
   const result<quantizer<C, G>> searched = fit_rows_to_gram(codec, granularity, w, h, options, exec);
   if (!searched) return searched.error();
-  result<reconstruction<C, G>> first = detail::run_solver(solver, *searched, w, h, exec);
+  const auto solve = detail::solver_of(solver, *searched, w, h, exec);
+  result<reconstruction<C, G>> first = solve(*searched);
   if (!first) return first;
   std::vector<double> least = detail::row_losses(first->weights, w, h);
   std::vector<typename C::params> params(searched->params().begin(), searched->params().end());
@@ -64,7 +80,7 @@ requires ReconstructorFor<R, C, G> result<reconstruction<C, G>> reconstruct_with
   for (int k = 0; 1 - k * options.step >= options.smallest - 1e-9; ++k) {
     const result<quantizer<C, G>> q = detail::fit_shrunk(codec, granularity, w, 1 - k * options.step);
     if (!q) return q.error();
-    const result<reconstruction<C, G>> r = detail::run_solver(solver, *q, w, h, exec);
+    const result<reconstruction<C, G>> r = solve(*q);
     if (!r) return r;
     const std::vector<double> losses = detail::row_losses(r->weights, w, h);
     for (index i = 0; i < w.rows(); ++i) {

@@ -3,6 +3,7 @@
 /// reconstructor may not change parameters; this may, and returns codes with a quantizer of their own.
 #pragma once
 
+#include <repquant/core/check_fraction.hpp>
 #include <repquant/reconstruct/coordinate_descent.hpp>
 
 #include <utility>
@@ -95,7 +96,7 @@ requires detail::HasScale<C> result<quantized<C, G>> refit_scales(const quantize
     return failure{errc::shape_mismatch, "refit_scales: codes", start.rows() * start.cols(),
                    w.rows() * w.cols()};
   }
-  if (!(damping >= 0 && damping <= 1e6)) return failure{errc::bad_option, "refit_scales: damping", 0, 1};
+  if (failure f = detail::check_fraction(damping, 0, 1e6, "refit_scales: damping (millionths)")) return f;
 
   const double ridge = detail::ridge_of(h, damping);
   const matrix<double> error = detail::rounding_error(start, w);
@@ -176,8 +177,7 @@ reconstruct_with_scales(const quantizer<C, G>& q, matrix_view w, const gram& h, 
   if (!first) return first;
   result<reconstruction<C, G>> r = descend_with_scales(first->weights, w, h, rounds, options, exec);
   if (!r) return r;
-  r->report.rounded_to_nearest = first->report.rounded_to_nearest;
-  r->report.notice = first->report.notice;
+  r->report.start_from(first->report);
   return r;
 }
 

@@ -187,8 +187,7 @@ struct attention_operation {
 /// code of p / max p over the sum of these, where 0 < y, and ds = 0.
 ///
 /// Shapes    q [tokens x heads d], k [keys x kv_heads d], v [keys x kv_heads dv], factors [1 x heads], scale
-/// of
-///           the codes [1 x 1], result [tokens x heads dv]
+///           of the codes [1 x 1], result [tokens x heads dv]
 /// Requires  kv_heads divides heads; scale > 0 where there are codes
 /// Cost      about 2 tokens keys heads (d + dv) multiply-adds forward, half of it where causal; memory
 ///           heads tokens keys

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <repquant/calibrate/clip_position.hpp>
+#include <repquant/core/check_fraction.hpp>
 #include <repquant/train/adam.hpp>
 #include <repquant/train/cosine_schedule.hpp>
 
@@ -34,7 +35,9 @@ result<clipping_problem::solution> learn_clips(const clipping_problem& p, std::v
                                                const clip_training& options = {}, const E& exec = {}) {
   if (failure f = p.check_ranges(start)) return f;
   if (options.steps < 0) return failure{errc::bad_option, "learn_clips: steps", options.steps, 0};
-  if (!(options.rate > 0 && options.rate <= 1)) return failure{errc::bad_option, "learn_clips: rate", 0, 1};
+  if (failure f = detail::check_fraction(static_cast<double>(options.rate), detail::above_zero, 1,
+                                         "learn_clips: rate (millionths)"))
+    return f;
   const std::vector<clip_position> positions = clip_positions(p, start);
   clipping_problem::solution best;
   std::vector<range> now = std::move(start);

@@ -26,7 +26,7 @@ struct node {
 ///
 ///   tape t;
 ///   const node w = t.variable(weight);                    // borrowed: `weight` must outlive the pass
-///   const node y = differentiable::multiply_transposed(t, t.constant(x), w);
+///   const node y = differentiable::linear(t, t.constant(x), w);
 ///   const node loss = differentiable::mean_squared_error(t, y, target);
 ///   t.backward(loss);
 ///   t.gradient(w)                                         // d loss / d weight

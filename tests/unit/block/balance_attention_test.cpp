@@ -186,6 +186,32 @@ TEST_CASE("what stands between a layer and its attention keeps the layer as it i
   CHECK(difference(bare, balanced(bare, x), x) == 0);
 }
 
+TEST_CASE("a layer that two operands of an attention share keeps the float function", "[block]") {
+  const samples x = networks::random_samples(12, 9, 16, 3);
+  const samples others = networks::random_samples(4, 7, 16, 1003);
+  const rq::encoder_block e = uneven_encoder(5);
+  for (const std::string shared : {"key and value", "query and value", "query and key", "all"}) {
+    const rq::program p = rq::record(block{[&](rq::trace& t, rq::value v) {
+                                       const rq::value one = t.linear("one", e.v, v);
+                                       const bool all = shared == "all";
+                                       const bool q = all || shared.find("query") == 0;
+                                       const bool k = all || shared.find("key") != std::string::npos;
+                                       const bool c = all || shared.find("value") != std::string::npos;
+                                       const rq::value a = t.attention(
+                                           "attn", {.heads = 2}, q ? one : t.linear("q", e.q, v),
+                                           k ? one : t.linear("k", e.k, v), c ? one : t.linear("v", e.v, v));
+                                       return t.add(v, t.linear("out", e.out, a));
+                                     }},
+                                     16)
+                              .value();
+    CAPTURE(shared);
+    CHECK(difference(p, balanced(p, x), others) < 1e-4);
+    CHECK(difference(p, rq::balance_attention(p, x, networks::executor{}, true), others) < 1e-4);
+    // nothing of three operands can take a basis of its own; of two that are query and key, the values can
+    CHECK(equal(layer(p, "out"), layer(balanced(p, x), "out")) == (shared != "query and key"));
+  }
+}
+
 TEST_CASE("queries and keys behind rotary positions change their basis in the running model", "[block]") {
   const samples x = networks::random_samples(24, 9, 16, 3);
   const samples others = networks::random_samples(6, 12, 16, 1003);

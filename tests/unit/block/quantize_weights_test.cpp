@@ -58,6 +58,15 @@ TEST_CASE("quantize_weights gives weights of few levels and nothing else", "[blo
   }
 }
 
+TEST_CASE("a layer of zeros is quantized without a change", "[block]") {
+  rq::program p = networks::encoder_program();
+  p.linears[0].weight.setZero();
+  const auto q = quantized(p, networks::random_samples(4, 8, 16, 1), rq::weight_recipe{});
+  CHECK(q.layers[0].correction == 0);
+  CHECK(q.layers[0].error == 0);
+  CHECK(q.network.linears[0].weight.isZero(0));
+}
+
 TEST_CASE("plain rounding of weights is rounding under min-max ranges", "[block]") {
   const rq::program p = networks::encoder_program();
   const networks::samples s = networks::random_samples(3, 12, 16, 2);

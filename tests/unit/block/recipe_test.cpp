@@ -31,6 +31,39 @@ rq::program encoder() { return rq::record(networks::random_encoder(16, 32, 2, 3)
 
 }  // namespace
 
+TEST_CASE("codes of a value are freed when its last reader has read them", "[block]") {
+  // more blocks are no more codes at a time
+  const auto most_codes = [](rq::index blocks) {
+    const rq::program p = rq::record(networks::block{[&](rq::trace& t, rq::value x) {
+                                       for (rq::index i = 0; i < blocks; ++i) {
+                                         const auto scope = t.scope("block", i);
+                                         x = networks::random_encoder(16, 32, 2, 3).forward(t, x);
+                                       }
+                                       return x;
+                                     }},
+                                     16)
+                              .value();
+    const rq::naive_recipe recipe;
+    const networks::executor exec;
+    const rq::shared_weights none;
+    rq::detail::quantization<rq::naive_recipe, networks::executor> q(p, recipe, exec, none);
+    const networks::samples x = networks::random_samples(1, 4, 16, 5);
+    rq::index most = 0;
+    const auto count = [&](rq::index, rq::index) {
+      rq::index now = 0;
+      for (const rq::detail::coded_value& in : q.inputs) {
+        if (in.codes >= 0) now += q.stream.codes(0, in.codes).size();
+      }
+      most = std::max(most, now);
+      return true;
+    };
+    CHECK_FALSE(rq::detail::quantize_steps(q, x, count));
+    return most;
+  };
+  CHECK(most_codes(1) > 0);
+  CHECK(most_codes(4) == most_codes(1));
+}
+
 TEST_CASE("with_bits sets both widths and keeps the rest", "[block]") {
   rq::repquant_recipe before;
   before.input_bits = 7;
@@ -58,6 +91,7 @@ TEST_CASE("a recipe out of range is refused with the setting's name", "[block]")
     CHECK(f.code == rq::errc::bad_bits);
     CHECK(std::string(f.where) == "recipe: weight");
     CHECK(f.got == bits);
+    CHECK(f.want == (bits < 2 ? 2 : 8));
     f = refused([&](auto& r) { r.activation.bits = bits; });
     CHECK(std::string(f.where) == "recipe: activation");
     f = refused([&](auto& r) { r.input_bits = bits; });
@@ -76,7 +110,19 @@ TEST_CASE("a recipe out of range is refused with the setting's name", "[block]")
   CHECK(f.got == 31);
   f = refused([](auto& r) { r.spread_below = -0.5; });
   CHECK(f.code == rq::errc::bad_option);
-  CHECK(std::string(f.where) == "recipe: spread_below");
+  CHECK(std::string(f.where) == "recipe: spread_below (millionths)");
+  CHECK(f.got == -500000);
+  CHECK(f.want == 0);
+  f = refused([](auto& r) { r.scale_rounds = -1; });
+  CHECK(f.code == rq::errc::bad_option);
+  CHECK(std::string(f.where) == "recipe: scale_rounds");
+  f = refused([](auto& r) { r.ratio_rounds = -2; });
+  CHECK(f.code == rq::errc::bad_option);
+  CHECK(std::string(f.where) == "recipe: ratio_rounds");
+  f = refused([](auto& r) { r.selected_weight = -3; });
+  CHECK(f.code == rq::errc::bad_option);
+  CHECK(std::string(f.where) == "recipe: selected_weight");
+  CHECK(f.got == -3);
   f = refused([](auto& r) { r.solver.damping = -1; });
   CHECK(f.code == rq::errc::bad_option);
   CHECK(std::string(f.where).find("attn.q") == 0);  // the first layer that asks for it

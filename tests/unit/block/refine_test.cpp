@@ -459,6 +459,37 @@ TEST_CASE("refine: embeddings are compared by their similarities to others", "[b
   CHECK(loss(want) == Approx(0).margin(1e-5));
 }
 
+TEST_CASE("refine: a model that selects early is refined with the program it came from", "[block][refine]") {
+  const rq::program p = rq::record(networks::block{[](rq::trace& t, rq::value v) {
+                                     const rq::encoder_block e = networks::random_encoder(16, 48, 4, 10);
+                                     return t.linear("head", networks::random_linear(5, 16, 3),
+                                                     t.select_row(0, e.forward(t, v)));
+                                   }},
+                                   16)
+                            .value();
+  const samples x = networks::random_samples(8, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, "repquant", 4, 4).value();
+  const auto refined = refine(p, m, x, short_settings());
+  REQUIRE(refined);
+  CHECK(same_bytes(*refined, refine(rq::select_early(p), m, x, short_settings()).value()));
+}
+
+TEST_CASE("refine: the share held back is that of its decimal digits", "[block][refine]") {
+  const auto trained = [](float share, rq::index samples) {
+    rq::refinement o;
+    o.held_back = share;
+    return rq::training_samples(o, samples);
+  };
+  CHECK(trained(0.2F, 5) == 4);
+  CHECK(trained(0.1F, 10) == 9);
+  CHECK(trained(0.5F, 8) == 4);
+  CHECK(trained(0.5F, 7) == 3);  // more than half is half, at least
+  CHECK(trained(0.25F, 6) == 4);
+  CHECK(trained(1e-7F, 4) == 3);  // at least one
+  CHECK(trained(0.9F, 1) == 1);   // but one trains
+  CHECK(trained(0, 4) == 4);
+}
+
 TEST_CASE("refine: what is wrong is named", "[block][refine]") {
   const rq::program p = networks::encoder_program();
   const samples x = networks::random_samples(4, 7, 16, 5);
@@ -471,27 +502,54 @@ TEST_CASE("refine: what is wrong is named", "[block][refine]") {
   CHECK(refine(p, m, bad, o).error().code == rq::errc::non_finite);
   CHECK(std::string(refine(p, m, bad, o).error().where).find("sample 2") != std::string::npos);
   rq::refinement wrong = o;
-  wrong.drop = 1;
-  CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
-  wrong = o;
+  const auto refused = [&](float rq::refinement::*setting, float to) {
+    rq::refinement changed = o;
+    changed.*setting = to;
+    return refine(p, m, x, changed).error();
+  };
+  rq::failure f = refused(&rq::refinement::drop, 1);
+  CHECK(f.code == rq::errc::bad_option);
+  CHECK(std::string(f.where) == "refine: drop (millionths)");
+  CHECK(f.got == 1000000);
+  CHECK(f.want == 999999);
+  f = refused(&rq::refinement::step_back, 0);
+  CHECK(f.code == rq::errc::bad_option);
+  CHECK(std::string(f.where) == "refine: step_back (millionths)");
+  CHECK(f.got == 0);
+  CHECK(f.want == 1);
+  f = refused(&rq::refinement::zero_rate, -0.5F);
+  CHECK(f.code == rq::errc::bad_option);
+  CHECK(std::string(f.where) == "refine: zero_rate (millionths)");
+  CHECK(f.got == -500000);
+  CHECK(f.want == 0);
+  CHECK(refused(&rq::refinement::average, 1).code == rq::errc::bad_option);
+  CHECK(refused(&rq::refinement::warm_up, 1).code == rq::errc::bad_option);
+  CHECK(refused(&rq::refinement::held_back, std::nanf("")).code == rq::errc::bad_option);
   wrong.batch = 0;
-  CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
-  wrong = o;
-  wrong.average = 1;
-  CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
-  wrong = o;
-  wrong.warm_up = 1;
   CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
   wrong = o;
   wrong.loss = rq::refinement_loss::similarity;
   CHECK(refine(p, m, x, wrong).error().code == rq::errc::shape_mismatch);
-  wrong = o;
-  wrong.step_back = 0;
-  CHECK(refine(p, m, x, wrong).error().code == rq::errc::bad_option);
   const std::vector<rq::matrix<>> few(1, rq::matrix<>::Zero(2, 2));
   wrong = o;
   wrong.weights = few;
   CHECK(refine(p, m, x, wrong).error().code == rq::errc::shape_mismatch);
+  // of the right shapes, but one too few and one too many
+  std::vector<rq::matrix<>> weights;
+  for (const rq::instruction& s : m.view().instructions()) {
+    if (s.kind == rq::opcode::linear) weights.push_back(rq::matrix<>::Zero(s.cols, s.inner));
+  }
+  const auto linears = static_cast<std::int64_t>(weights.size());
+  wrong.weights = std::span(weights).first(weights.size() - 1);
+  rq::failure count = refine(p, m, x, wrong).error();
+  CHECK(count.code == rq::errc::shape_mismatch);
+  CHECK(count.got == linears - 1);
+  CHECK(count.want == linears);
+  weights.push_back(rq::matrix<>::Zero(1, 1));
+  wrong.weights = weights;
+  count = refine(p, m, x, wrong).error();
+  CHECK(count.code == rq::errc::shape_mismatch);
+  CHECK(count.got == linears + 1);
   const std::vector<std::vector<rq::index>> rows(x.size(), {7});
   CHECK(refine(p, m, x, o, {}, {}, rows).error().code == rq::errc::shape_mismatch);
   int calls = 0;

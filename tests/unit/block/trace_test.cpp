@@ -157,6 +157,15 @@ TEST_CASE("inputs that a program cannot run are refused", "[block][trace]") {
   CHECK(error(6, 4).got == 7);
   CHECK(error(6, 4).want == 6);
   CHECK(says(error(2, 4), rq::errc::shape_mismatch, "input: tokens for the selected row"));
+  CHECK(error(2, 4).got == 3);
+  CHECK(error(2, 4).want == 4);
+  const auto fifth = recorded(4, [](rq::trace& t, rq::value x) { return t.select_row(-5, x); });
+  REQUIRE(fifth);
+  CHECK(rq::evaluate(*fifth, rq::matrix<>::Zero(5, 4).eval()));
+  const rq::failure few = rq::evaluate(*fifth, rq::matrix<>::Zero(3, 4).eval()).error();
+  CHECK(says(few, rq::errc::shape_mismatch, "input: tokens for the selected row"));
+  CHECK(few.got == 3);
+  CHECK(few.want == 5);
   CHECK(says(error(0, 4), rq::errc::empty, "input: rows"));
   CHECK(says(error(5, 3), rq::errc::shape_mismatch, "input: columns"));
 

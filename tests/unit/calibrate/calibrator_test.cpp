@@ -166,5 +166,5 @@ TEST_CASE(
   rq::calibrator wrong(rq::percentile{.keep = 0.2}, rq::per_tensor{}, 4, "fc1.in");
   REQUIRE(!wrong.observe(good));
   REQUIRE(says(wrong.make(rq::uniform{}).error(), errc::bad_option, "fc1.in: percentile.keep (millionths)",
-               200000, 1000000));
+               200000, 500001));
 }

@@ -33,7 +33,23 @@ double error_of(const rq::matrix<>& w, const G& granularity, const O& observer) 
   return static_cast<double>((rq::dequantize(*rq::quantize(*q, w)) - w).squaredNorm());
 }
 
+/// An observer whose ranges no codec takes.
+struct endless {
+  void observe(std::span<const float>) {}
+  void merge(const endless&) {}
+  template<rq::Codec C>
+  [[nodiscard]] rq::result<rq::range> choose(const C&) const {
+    return rq::range{0, std::numeric_limits<float>::infinity()};
+  }
+};
+
 }  // namespace
+
+TEST_CASE("fit: a range that no codec takes is refused at the place") {
+  const rq::failure f = rq::fit(four, rq::per_row{}, endless{}, weights(3, 8), "weight").error();
+  CHECK(f.code == rq::errc::bad_option);
+  CHECK(std::string(f.where) == "weight: quantizer: range");
+}
 
 TEST_CASE("fit: the parameters of each set come from its values") {
   const rq::matrix<> w = weights(24, 32);

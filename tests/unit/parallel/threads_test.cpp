@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <repquant/parallel/in_order.hpp>
 #include <repquant/parallel/inline_executor.hpp>
 #include <repquant/parallel/threads.hpp>
 
@@ -31,6 +32,24 @@ void runs_each_once(const E& exec) {
 TEST_CASE("executors: every piece runs once, and its results are visible after") {
   runs_each_once(rq::inline_executor{});
   for (int count : {0, 1, 2, 5, 64}) runs_each_once(rq::threads{.count = count});
+}
+
+TEST_CASE("in_order: every part is made once and added in order") {
+  for (int count : {1, 3}) {
+    for (rq::index n : {-1, 0, 1, 16, 17, 40}) {
+      std::vector<rq::index> added;
+      rq::in_order<std::vector<rq::index>>(
+          n, rq::threads{.count = count},
+          [](rq::index i, std::vector<rq::index>& part) { part.assign(3, i); },
+          [&](rq::index i, const std::vector<rq::index>& part) {
+            CHECK(part == std::vector<rq::index>(3, i));
+            added.push_back(i);
+          });
+      std::vector<rq::index> want(static_cast<std::size_t>(n > 0 ? n : 0));
+      std::iota(want.begin(), want.end(), rq::index{0});
+      CHECK(added == want);
+    }
+  }
 }
 
 TEST_CASE("threads: uses as many threads as asked for, the caller among them") {

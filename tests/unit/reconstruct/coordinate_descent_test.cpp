@@ -126,6 +126,10 @@ TEST_CASE("coordinate_descent refuses bad settings with their place", "[reconstr
   };
   CHECK(refused(w, {-1, 3}) == rq::errc::bad_option);
   CHECK(refused(w, {0.01, -1}) == rq::errc::bad_option);
+  const rq::failure f = rq::descend(codes, w, h, {.damping = -1}).error();
+  CHECK(std::string(f.where) == "descend: damping (millionths)");
+  CHECK(f.got == -1000000);
+  CHECK(f.want == 0);
   CHECK(refused(w.topRows(3), {}) == rq::errc::shape_mismatch);
   CHECK(refused(w.leftCols(4), {}) == rq::errc::shape_mismatch);
 }

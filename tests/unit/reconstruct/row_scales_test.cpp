@@ -128,6 +128,43 @@ TEST_CASE("fit_rows_to_gram chooses by the output error of rounding", "[reconstr
     CHECK(code(rq::per_tensor{}, {}) == rq::errc::group_mismatch);
     CHECK(code(rq::per_group{7}, {}) == rq::errc::group_mismatch);
     CHECK(code(rq::per_row{}, {.step = 0}) == rq::errc::bad_option);
+    const rq::failure f =
+        rq::fit_rows_to_gram(rq::uniform{3}, rq::per_row{}, p.w, p.h, {.smallest = 1.5}).error();
+    CHECK(std::string(f.where) == "fit_rows_to_gram: smallest (millionths)");
+    CHECK(f.got == 1500000);
+    CHECK(f.want == 1000000);
+  }
+}
+
+namespace {
+/// gptq that factors the Gram matrix for every quantizer.
+struct forgetful {
+  rq::gptq solver;
+  template<rq::Codec C, rq::Granularity G>
+  rq::result<rq::reconstruction<C, G>> operator()(const rq::quantizer<C, G>& q, rq::matrix_view w,
+                                                  const rq::gram& h) const {
+    return solver(q, w, h);
+  }
+};
+}  // namespace
+
+TEST_CASE("reconstruct_with_ranges gives the same with one factor as with many", "[reconstruct]") {
+  const layer_problem p;
+  const auto same = [&](const auto& granularity, const rq::gptq& solver) {
+    const rq::uniform codec{3};
+    const auto one = rq::reconstruct_with_ranges(codec, granularity, p.w, p.h, solver).value();
+    const auto many = rq::reconstruct_with_ranges(codec, granularity, p.w, p.h, forgetful{solver}).value();
+    CHECK(one.weights.codes() == many.weights.codes());
+    CHECK(rq::dequantize(one.weights) == rq::dequantize(many.weights));
+    CHECK(one.report.loss == many.report.loss);
+    CHECK(one.report.damped_loss == many.report.damped_loss);
+  };
+  same(rq::per_row{}, {});
+  same(rq::per_group{8}, {0.1, rq::column_order::natural});
+  for (const double damping : {-1.0, std::nan("")}) {
+    CHECK(rq::reconstruct_with_ranges(rq::uniform{3}, rq::per_row{}, p.w, p.h, rq::gptq{damping})
+              .error()
+              .code == rq::errc::bad_option);
   }
 }
 

@@ -54,12 +54,10 @@ inline I gated(const I& x, int fraction_bits, const gate<N>& g) noexcept {
 ///
 /// Requires   0 <= fraction_bits <= 12
 /// Precision  against the real function, |error| <= 2^-fraction_bits / 2 plus 1.2e-4 for GELU and 1.8e-4 for
-/// SiLU
-///            (largest found over all 16-bit values: 0.8e-4 and 1.65e-4); relu exact. The same integers on
-///            every architecture
+///            SiLU (largest found over all 16-bit values: 0.8e-4 and 1.65e-4); relu exact. The same integers
+///            on every architecture
 /// Source     logistic form of GELU: arXiv 1606.08415; integer forms: I-BERT (arXiv 2101.01321), which needs
-/// 64
-///            bits, and I-ViT (arXiv 2207.01405), whose sigmoid(1.702 x) is off by 0.02
+///            64 bits, and I-ViT (arXiv 2207.01405), whose sigmoid(1.702 x) is off by 0.02
 template<CodeLane I>
 inline I activate(activation f, const I& x, int fraction_bits) noexcept {
   switch (f) {

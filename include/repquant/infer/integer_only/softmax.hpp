@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// Softmax on integers, straight to probability codes. With t = (max - score) log2(e), p = 2^-t / sum 2^-t,
-/// so
+/// Softmax on integers, straight to probability codes. With t = (max - score) log2(e) and
+/// p = 2^-t / sum 2^-t:
 ///
 ///   log2, log_sqrt2   code = round(Steps (t + log2(sum) + log2(scale)))
 ///   uniform           code = round(2^-t / (sum scale)) + zero_point
@@ -104,8 +104,7 @@ inline void codes_of(std::span<const std::int32_t> row, std::uint8_t* codes, For
 /// The probability codes of one row of scores.
 ///
 /// Shapes     scores, octaves (scratch), codes [n], n <= 2^20; keys that a mask hides are the caller's to
-/// leave
-///            out: pass the visible ones
+///            leave out: pass the visible ones
 /// Requires   prepare said nothing, |score| < 2^30, n >= 1; octaves may be scores, if they may be lost
 /// Cost       three passes, one power of two per value
 /// Precision  logarithmic: the code of a probability within a factor of 2^(+-0.003) of the true one; uniform:
