@@ -79,8 +79,8 @@ constexpr std::size_t log_product_scratch(index m, index keys) noexcept {
 
 namespace detail {
 
-/// Places of which the products of bytes with bytes of either sign add up within an int32: 2^7 2^7 2^17 =
-/// 2^31, below only, for no positive byte has 2^7.
+/// Places of which the products of powers up to 2^7 with int8 values add up within an int32: 2^7 times -2^7
+/// times 2^17 is its least number, and 2^7 - 1 is the largest value.
 inline constexpr index most_listed_places = index{1} << 17;
 
 /// True where more than a fifth of the bytes of all bands are not zero, by the n codes of one row: two of
