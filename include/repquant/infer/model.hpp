@@ -9,7 +9,6 @@
 #include <repquant/infer/model_flow.hpp>
 #include <repquant/infer/probability.hpp>
 
-#include <cstdio>
 #include <cstring>
 #include <string_view>
 
@@ -59,7 +58,7 @@ class model_view {
  private:
   friend class model_writer;
   failure check_instruction(std::size_t i) const noexcept;
-  failure check_codes(const instruction& s, std::size_t i) const noexcept;
+  failure check_codes(const instruction& s, std::int64_t at) const noexcept;
   failure check_numbers(const instruction& s, std::int64_t at) const noexcept;
   model_header header_;
   std::span<const instruction> instructions_;
@@ -159,20 +158,17 @@ inline failure model_view::check_instruction(std::size_t i) const noexcept {
     }
   }
   if (s.kind == opcode::linear && s.bits < 8) {
-    if (failure f = check_codes(s, i)) return f;
+    if (failure f = check_codes(s, at)) return f;
   }
   return check_numbers(s, at);
 }
 
 /// Packing takes for granted that codes of weights are below 2^bits.
-inline failure model_view::check_codes(const instruction& s, std::size_t i) const noexcept {
+inline failure model_view::check_codes(const instruction& s, std::int64_t at) const noexcept {
   std::uint8_t most = 0;
   for (std::uint8_t c : numbers<std::uint8_t>(s.data[0], data_bytes(s, 0))) most = c > most ? c : most;
-  const int last = (1 << s.bits) - 1;
-  if (most <= last) return {};
-  char place[64];
-  std::snprintf(place, sizeof place, "model: code of a weight of instruction %zu", i);
-  return {errc::bad_format, place, most, last};
+  if (most >> s.bits == 0) return {};
+  return {errc::bad_format, "model: largest weight code of instruction", at, most};
 }
 
 /// Zero points beyond what uniform::fit gives would overflow integer arithmetic. Scales of an attention that
