@@ -1,79 +1,17 @@
 // SPDX-License-Identifier: MIT
-/// stories260K, a small LLaMA: RMS norms, rotary positions, grouped queries, gated MLPs, no biases.
+/// stories260K on TinyStories.
 #pragma once
-
-#include <repquant/block/gated.hpp>
 
 #include "models/byte_pairs.hpp"
 #include "models/model_case.hpp"
-#include "models/read_block.hpp"
+#include "models/stories_model.hpp"
 #include "models/text_file.hpp"
 #include "models/vary.hpp"
 #include "models/windows.hpp"
+#include "support/float_decoder.hpp"
 #include <memory>
 
 namespace examples {
-
-/// embedding [tokens x 64] -> 5 blocks -> norm -> logits [tokens x 512].
-struct stories_model {
-  repquant::matrix<> tokens;  ///< [512 x 64], looked up outside of the program; also the last weights
-  std::vector<repquant::gated_decoder_block> blocks;
-  repquant::rms_norm norm;
-
-  repquant::value forward(repquant::trace& t, repquant::value x) const {
-    x = forward_all(blocks, t, x);
-    return t.linear("head", {tokens, {}}, t.norm("norm", norm, x));
-  }
-};
-
-/// The weights of a llama2.c file, version 0: seven int32 (dim, hidden, layers, heads, key/value heads,
-/// vocabulary, positions), then the tensors one after the other, each for all layers.
-///
-/// Errors  io; bad_format: other sizes than stories260K's, or other than the file has bytes for; non_finite
-inline repquant::result<stories_model> load_stories260k_weights(const std::string& path) {
-  const auto bytes = repquant::read_file(path);
-  if (!bytes) return bytes.error();
-  const std::string place = repquant::detail::file_name(path, 40);
-  constexpr std::int32_t sizes[7] = {64, 172, 5, 8, 4, 512, 512};
-  constexpr std::size_t count = 264128;
-  if (bytes->size() != sizeof sizes + 4 * count) {
-    return repquant::failure{repquant::errc::bad_format, place + ": bytes", static_cast<index>(bytes->size()),
-                             sizeof sizes + 4 * count};
-  }
-  if (std::memcmp(bytes->data(), sizes, sizeof sizes) != 0)
-    return repquant::failure{repquant::errc::bad_format, place + ": sizes"};
-  std::vector<float> numbers(count);
-  std::memcpy(numbers.data(), bytes->data() + sizeof sizes, 4 * count);
-  if (repquant::failure f = repquant::check_finite({numbers.data(), 1, count}, place)) return f;
-
-  const float* at = numbers.data();
-  const auto next = [&](index rows, index cols) -> repquant::matrix<> {
-    const repquant::matrix_view v(at, rows, cols);
-    at += rows * cols;
-    return v.eigen();
-  };
-  constexpr index dim = 64, hidden = 172, layers = 5, keys = 32, positions = 512, half = 4;
-  stories_model m;
-  m.tokens = next(512, dim);
-  m.blocks.resize(layers);
-  for (auto& b : m.blocks) b.norm1 = repquant::rms_norm{next(dim, 1), 1e-5F};
-  for (auto& b : m.blocks) b.q.weight = next(dim, dim);
-  for (auto& b : m.blocks) b.k.weight = next(keys, dim);
-  for (auto& b : m.blocks) b.v.weight = next(keys, dim);
-  for (auto& b : m.blocks) b.out.weight = next(dim, dim);
-  for (auto& b : m.blocks) b.norm2 = repquant::rms_norm{next(dim, 1), 1e-5F};
-  for (auto& b : m.blocks) b.gate.weight = next(hidden, dim);
-  for (auto& b : m.blocks) b.down.weight = next(dim, hidden);
-  for (auto& b : m.blocks) b.up.weight = next(hidden, dim);
-  m.norm = {next(dim, 1), 1e-5F};
-  const repquant::matrix<> cosines = next(positions, half);
-  const repquant::matrix<> sines = next(positions, half);
-  for (auto& b : m.blocks) {
-    b.heads = {.heads = 8, .kv_heads = 4, .causal = true};
-    b.positions = {cosines, sines};
-  }
-  return m;
-}
 
 /// A token for the beginning and the first 510 tokens of a window of 511 as the program reads them; each row
 /// is to say the next token, the last one the 511th.
@@ -86,17 +24,38 @@ inline repquant::result<model_sample> next_token_sample(const stories_model& m,
   return model_sample{std::move(*input), {}, {window.begin(), window.end()}};
 }
 
-/// Windows of 511 tokens from anywhere in the text that the first calibration windows are cut from.
+/// A token drawn with the probabilities that logits [1 x tokens] give.
+inline std::int32_t drawn_token(const repquant::matrix<>& logits, repquant::splitmix64& random) {
+  repquant::matrix<> p(1, logits.cols());
+  const auto n = static_cast<std::size_t>(p.size());
+  repquant::softmax_row(std::span<const float>(logits.data(), n), std::span<float>(p.data(), n));
+  float left = random.unit();
+  index token = 0;
+  while (token + 1 < p.size() && left >= p(0, token)) left -= p(0, token++);
+  return static_cast<std::int32_t>(token);
+}
+
+/// Windows of 511 tokens that the network itself writes, after the first 1 to 64 of a window from anywhere in
+/// the text that the calibration windows are cut from: a text of some thousand tokens is soon learnt by
+/// heart, and what the network writes has no end and is like what it was trained on.
 inline sample_variation window_variations(const stories_model& model, std::vector<std::int32_t> ids) {
-  const auto shared = std::make_shared<const std::pair<repquant::matrix<>, std::vector<std::int32_t>>>(
-      model.tokens, std::move(ids));
+  const auto shared =
+      std::make_shared<const std::pair<stories_model, std::vector<std::int32_t>>>(model, std::move(ids));
   return [shared](std::span<const index> among, repquant::splitmix64& random) {
-    const auto& [tokens, all] = *shared;
-    const std::size_t start = window_start(random, among, 511);
+    const auto& [network, text] = *shared;
+    constexpr index length = 511;
+    const std::size_t start = window_start(random, among, length);
+    const index given = between(random, index{1}, index{64});
+    float_decoder decoder(network, length);
     model_sample s;
-    s.input.resize(511, tokens.cols());
-    s.input.row(0) = tokens.row(byte_pairs::beginning);
-    for (index i = 1; i < 511; ++i) s.input.row(i) = tokens.row(all[start + static_cast<std::size_t>(i) - 1]);
+    s.input.resize(length, network.tokens.cols());
+    s.input.row(0) = network.tokens.row(byte_pairs::beginning);
+    std::int32_t token = byte_pairs::beginning;
+    for (index i = 1; i < length; ++i) {
+      const repquant::matrix<>& logits = decoder.step(token);
+      token = i <= given ? text[start + static_cast<std::size_t>(i) - 1] : drawn_token(logits, random);
+      s.input.row(i) = network.tokens.row(token);
+    }
     return s;
   };
 }

@@ -47,34 +47,40 @@ inline std::vector<index> numbers_of(index first, index last) {
   return all;
 }
 
-/// `count` variations of the calibration samples with these numbers.
-inline std::vector<model_sample> variations(const model_case& m, std::span<const index> among, index count,
-                                            std::uint64_t seed) {
-  std::vector<model_sample> all;
-  for (index k = 0; m.vary && k < count; ++k) {
+/// `count` variations, number k of one of the calibration samples with the numbers among(k).
+///
+/// Cost  one m.vary for each, in parallel
+template<class F>
+std::vector<model_sample> variations(const model_case& m, index count, std::uint64_t seed,
+                                     const repquant::threads& exec, const F& among) {
+  std::vector<model_sample> all(static_cast<std::size_t>(m.vary ? std::max<index>(count, 0) : 0));
+  exec(static_cast<index>(all.size()), [&](index k) {
     auto random = repquant::splitmix64::of(seed, static_cast<std::uint64_t>(k));
-    all.push_back(m.vary(among, random));
-  }
+    all[static_cast<std::size_t>(k)] = m.vary(among(k), random);
+  });
   return all;
 }
 
 /// What this library's recipes calibrate on: the first `count` calibration samples, then variations of these,
-/// until there are `most` samples or a float run of all takes 3e10 multiply-adds. Variations of even samples
-/// stand in even places: what the recipe tries on one half of the places, the other half has not seen.
-inline std::vector<repquant::matrix<>> varied_inputs(const model_case& m, std::size_t count, index most) {
-  std::vector<repquant::matrix<>> all = calibration_inputs(m, count);
+/// until there are task.most_samples samples or a float run of all takes 3e10 multiply-adds. Variations of
+/// even samples stand in even places: what the recipe tries on one half of the places, the other half has not
+/// seen.
+inline std::vector<repquant::matrix<>> varied_inputs(const recipe_task& task, std::size_t count) {
+  std::vector<repquant::matrix<>> all = calibration_inputs(task.model, count);
   double rows = 0;
   for (const repquant::matrix<>& x : all) rows += static_cast<double>(x.rows());
-  const double of_a_row = multiply_adds(m.network, 1);
+  const double of_a_row = multiply_adds(task.model.network, 1);
   const double affordable = 3e10 / of_a_row * static_cast<double>(all.size()) / rows;
-  const index wanted = std::min(most, static_cast<index>(affordable)) - static_cast<index>(all.size());
   std::array<std::vector<index>, 2> halves;
   for (std::size_t i = 0; i < count; ++i) halves[i % 2].push_back(static_cast<index>(i));
-  for (index k = 0; m.vary && k < wanted; ++k) {
-    auto random = repquant::splitmix64::of(1, static_cast<std::uint64_t>(k));
-    const std::vector<index>& half = halves[all.size() % 2];
-    all.push_back(m.vary(half.empty() ? halves[0] : half, random).input);
-  }
+  const index wanted =
+      std::min(task.most_samples, static_cast<index>(affordable)) - static_cast<index>(count);
+  const auto half = [&](index k) -> std::span<const index> {
+    const std::vector<index>& same = halves[(count + static_cast<std::size_t>(k)) % 2];
+    return same.empty() ? halves[0] : same;
+  };
+  for (model_sample& s : variations(task.model, wanted, 1, task.exec, half))
+    all.push_back(std::move(s.input));
   return all;
 }
 
@@ -91,8 +97,7 @@ template<class Recipe>
 accuracy_recipe integer_recipe(const std::string& name, const Recipe& recipe, bool varied = true) {
   return {name, "integer", [recipe, varied](const recipe_task& task) {
             const std::size_t count = task.model.calibration.size();
-            const auto samples =
-                varied ? varied_inputs(task.model, count, task.most_samples) : calibration_inputs(task.model);
+            const auto samples = varied ? varied_inputs(task, count) : calibration_inputs(task.model);
             return integer_result(quantize_with(recipe, task, samples), count);
           }};
 }
@@ -145,12 +150,13 @@ inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& 
   const model_case& m = task.model;
   const auto all = static_cast<index>(m.calibration.size());
   const index learnt = learnt_from(m);
-  auto model =
-      quantize_with(recipe, task, varied_inputs(m, static_cast<std::size_t>(learnt), task.most_samples));
+  auto model = quantize_with(recipe, task, varied_inputs(task, static_cast<std::size_t>(learnt)));
   if (!model) return model.error();
   std::vector<model_sample> samples = m.calibration;
   const index judges = std::max<index>(all - learnt, std::min<index>(256, 4 * (all - learnt)));
-  for (model_sample& s : variations(m, numbers_of(learnt, all), judges - (all - learnt), 2))
+  const std::vector<index> held_back = numbers_of(learnt, all);
+  for (model_sample& s :
+       variations(m, judges - (all - learnt), 2, task.exec, [&](index) { return std::span(held_back); }))
     samples.push_back(std::move(s));
   std::vector<repquant::matrix<>> inputs;
   std::vector<std::vector<index>> rows;
@@ -174,7 +180,7 @@ inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& 
     ++options.seed;
   }
   if (!better) {
-    model = quantize_with(recipe, task, varied_inputs(m, m.calibration.size(), task.most_samples));
+    model = quantize_with(recipe, task, varied_inputs(task, m.calibration.size()));
   }
   return integer_result(std::move(model), m.calibration.size());
 }

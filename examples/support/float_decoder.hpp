@@ -6,7 +6,7 @@
 #include <repquant/infer/rotate.hpp>
 #include <repquant/infer/softmax.hpp>
 
-#include "models/stories260k.hpp"
+#include "models/stories_model.hpp"
 #include <vector>
 
 namespace examples {
