@@ -108,9 +108,10 @@ inline index learnt_from(const model_case& m) {
 }
 
 /// How refinement trains a model: on its first calibration samples and on variations of them; on the samples
-/// alone where the model has no variations.
-inline repquant::refinement refinement_of(const model_case& m) {
+/// alone where the model has no variations. `work`: multiply-adds of the float runs of all samples.
+inline repquant::refinement refinement_of(const model_case& m, double work, std::uint64_t seed) {
   repquant::refinement o;
+  o.seed = seed;
   o.block_steps = 0;
   o.warm_up = 0.03F;
   o.average = 0.95F;
@@ -120,8 +121,8 @@ inline repquant::refinement refinement_of(const model_case& m) {
   const index length = std::max<index>(1, m.calibration.front().input.rows());
   o.batch = std::clamp<index>(2048 / length, 4, 32);
   const double step = static_cast<double>(o.batch) * multiply_adds(m.network, length);
-  o.end_to_end_steps = static_cast<index>(std::clamp(1e12 / step, 100.0, 1500.0));
-  o.source = [&m, among = numbers_of(0, learnt_from(m)), seed = o.seed](std::uint64_t number) {
+  o.end_to_end_steps = static_cast<index>(std::clamp(work / step, 100.0, 5000.0));
+  o.source = [&m, among = numbers_of(0, learnt_from(m)), seed](std::uint64_t number) {
     auto random = repquant::splitmix64::of(seed, number);
     if (!m.vary || !chance(random, 0.75F)) {
       const model_sample& s = m.calibration[static_cast<std::size_t>(any(random, std::span(among)))];
@@ -140,11 +141,23 @@ inline repquant::refinement refinement_of(const model_case& m) {
   return o;
 }
 
-/// `recipe` on three quarters of the calibration samples, then refine() on these, twice: first with the codes
-/// of weights as they are, few numbers on which much depends and little can be learnt by heart, then with
-/// all. By the divergence of the logits, or of an embedding's similarities to those of the calibration
-/// samples. The last quarter, which neither saw, judges, with variations of it: if it does not find the
-/// result better than what it started from, the recipe on all samples is the result.
+/// A stage of refinement: what moves, how far, and what is looked at.
+struct refinement_stage {
+  double work;         ///< multiply-adds of float runs
+  std::uint64_t seed;  ///< of the samples
+  float weight_rate, scale_rate, zero_rate, offset_rate, hidden_weight;
+};
+/// Small steps first, without the codes of weights: few numbers on which much depends and little can be
+/// learnt by heart. Then small steps of all. Then large ones, which need many samples: the hidden values have
+/// to be right, too, so that each sample says some thousand numbers and not only its result.
+inline constexpr refinement_stage refinement_stages[] = {{3e11, 1, 0, 5e-3F, 0.1F, 5e-3F, 0},
+                                                         {3e11, 2, 0.15F, 5e-3F, 0.1F, 5e-3F, 0},
+                                                         {1.2e12, 3, 3, 0.01F, 0.2F, 0.01F, 2}};
+
+/// `recipe` on three quarters of the calibration samples, then refine() on these, by stages. By the
+/// divergence of the logits, or of an embedding's similarities to those of the calibration samples. The last
+/// quarter, which no stage saw, judges each of them, with variations of it: if it finds none better than what
+/// it started from, the recipe on all samples is the result.
 inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& recipe,
                                                const recipe_task& task) {
   const model_case& m = task.model;
@@ -164,20 +177,23 @@ inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& 
     inputs.push_back(std::move(s.input));
     rows.push_back(std::move(s.rows));
   }
-  repquant::refinement options = refinement_of(m);
   const auto count = static_cast<double>(inputs.size());
-  options.held_back = static_cast<float>((count - static_cast<double>(learnt)) / count);
   bool better = false;
-  for (const float weight_rate : {0.0F, options.weight_rate}) {
-    options.weight_rate = weight_rate;
-    auto trained = repquant::refine(m.network, *model, inputs, rows, options, task.exec,
+  for (const refinement_stage& stage : refinement_stages) {
+    repquant::refinement o = refinement_of(m, stage.work, stage.seed);
+    o.held_back = static_cast<float>((count - static_cast<double>(learnt)) / count);
+    o.weight_rate = stage.weight_rate;
+    o.scale_rate = stage.scale_rate;
+    o.zero_rate = stage.zero_rate;
+    o.offset_rate = stage.offset_rate;
+    o.hidden_weight = stage.hidden_weight;
+    auto trained = repquant::refine(m.network, *model, inputs, rows, o, task.exec,
                                     [&](const repquant::refinement_status& s) {
                                       return !task.progress || task.progress(s.done, s.steps);
                                     });
     if (!trained) return trained.error();
     better = better || !std::ranges::equal(trained->bytes(), model->bytes());
     model = std::move(trained);
-    ++options.seed;
   }
   if (!better) {
     model = quantize_with(recipe, task, varied_inputs(task, m.calibration.size()));

@@ -7,12 +7,11 @@
 #include <repquant/block/refine_writer.hpp>
 
 #include <cstddef>
-#include <numeric>
 #include <vector>
 
 namespace repquant::detail {
 
-/// The mean loss of the results of a model, computed in integers.
+/// What the losses of the results of a model, computed in integers, say to a judge.
 template<Executor E>
 double integer_loss(const quantized_model& m, const refine_phases& phases, std::span<const index> samples,
                     const E& exec) {
@@ -26,7 +25,7 @@ double integer_loss(const quantized_model& m, const refine_phases& phases, std::
         phases.targets.result_loss(t, t.constant(*y), phases.targets.at(i).back(), phases.rows_of(i));
     losses[static_cast<std::size_t>(k)] = static_cast<double>(t.value(loss)(0, 0));
   });
-  return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
+  return judged(losses);
 }
 
 /// The best model so far, by what it computes in integers.

@@ -23,6 +23,18 @@ struct refine_judgement {
   double training = 0;  ///< mean over the steps before the last judgement, of the samples trained on
 };
 
+/// What losses of samples say together to a judge: the square of their mean square root, so a distance and
+/// not its square. Divergences of single samples differ by factors of a thousand, and a mean of those is what
+/// the one or two largest are.
+///
+/// Requires  losses >= 0 but for rounding, at least one
+inline double judged(std::span<const double> losses) {
+  double sum = 0;
+  for (const double l : losses) sum += std::sqrt(std::max(l, 0.0));
+  const double root = sum / static_cast<double>(losses.size());
+  return root * root;
+}
+
 /// The state that the phases share. Deterministic: samples of a batch run in parallel, and their gradients
 /// are summed in order.
 template<Executor E>
@@ -71,7 +83,7 @@ class refine_trainer {
     return y;
   }
 
-  /// The mean loss over some samples.
+  /// What the losses of some samples say to a judge.
   double loss(const refine_phase& p, std::span<const index> samples) {
     std::vector<double> losses(samples.size());
     prepare(p, false);
@@ -81,7 +93,7 @@ class refine_trainer {
           losses[static_cast<std::size_t>(k)] = static_cast<double>(x.t.value(p.fixed.loss(x, i))(0, 0));
         },
         [](std::size_t) {});
-    return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
+    return judged(losses);
   }
 
   /// Trains, and leaves the parameters at those of the lowest loss on the held-back samples, where few judge
