@@ -84,7 +84,6 @@ inline std::vector<ingredient> ingredients() {
       {"activation_clipping",
        [](recipe& r) { r.norm_range.on = r.activation_range.on = r.attention_range.on = false; }},
       {"widen_ranges", [](recipe& r) { r.widen_ranges = false; }},
-      {"score_ranges", [](recipe& r) { r.score_ranges = false; }},
       {"probability_codec",
        [](recipe& r) { r.probability.log2 = r.probability.log_sqrt2 = r.probability_range.on = false; }},
       {"relative_probabilities", [](recipe& r) { r.probability.relative = false; }},

@@ -34,7 +34,6 @@
 #include <repquant/block/refine_parameters.hpp>
 #include <repquant/block/refine_trainer.hpp>
 #include <repquant/block/refine_writer.hpp>
-#include <repquant/block/score_ranges.hpp>
 #include <repquant/block/select_early.hpp>
 #include <repquant/block/shared_weights.hpp>
 #include <repquant/block/spread_inputs.hpp>

@@ -21,10 +21,9 @@ struct attention_parameters {
 
 /// Widens the scales of q and k until each channel's product is the same in a head. The head's product is the
 /// largest that a channel asks for; what others get too much goes to both sides alike, as a factor
-/// sqrt(product / (s_q s_k)). Heads that share keys are brought to one size first. `shrink`
-/// below 1 makes the products smaller: then some channels clip.
+/// sqrt(product / (s_q s_k)). Heads that share keys are brought to one size first.
 inline void equalize_scores(const attention_options& o, const uniform& q_codec, const uniform& k_codec,
-                            attention_parameters& p, double shrink = 1) {
+                            attention_parameters& p) {
   const index d = static_cast<index>(p.query.size()) / o.heads;
   const index share = o.heads / o.kv_heads;
   p.score.assign(static_cast<std::size_t>(o.heads), 0);
@@ -49,7 +48,6 @@ inline void equalize_scores(const attention_options& o, const uniform& q_codec, 
     for (index c = 0; c < d; ++c) {
       product = std::fmax(product, most[static_cast<std::size_t>(c)] * static_cast<double>(key(c).scale));
     }
-    product *= shrink;
     for (index c = 0; c < d; ++c) {
       const double q = most[static_cast<std::size_t>(c)];
       const double wider = std::sqrt(product / (q * static_cast<double>(key(c).scale)));

@@ -2,10 +2,10 @@
 /// The attention step of quantize_block: q, k and v encoded, then the codec of the probabilities chosen.
 #pragma once
 
+#include <repquant/block/attention_parameters.hpp>
 #include <repquant/block/calibrate_channels.hpp>
 #include <repquant/block/probabilities.hpp>
 #include <repquant/block/quantization.hpp>
-#include <repquant/block/score_ranges.hpp>
 
 #include <algorithm>
 
@@ -89,13 +89,8 @@ failure quantize_attention(quantization<Recipe, E>& state, const step& s) {
   }
   auto& [q, k, v] = operands;
   if (state.recipe.channel_wise_attention) {
-    const uniform q_codec = state.activation_codec(q.coded.bits);
-    const uniform k_codec = state.activation_codec(k.coded.bits);
-    if (state.recipe.score_ranges) {
-      choose_score_ranges(state, s, q_codec, k_codec, p);
-    } else {
-      equalize_scores(s.attention, q_codec, k_codec, p);
-    }
+    equalize_scores(s.attention, state.activation_codec(q.coded.bits), state.activation_codec(k.coded.bits),
+                    p);
   } else {
     p.score.assign(static_cast<std::size_t>(s.attention.heads),
                    static_cast<double>(p.query.front().scale) * static_cast<double>(p.key.front().scale));

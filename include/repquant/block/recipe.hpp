@@ -73,7 +73,6 @@ struct naive_recipe {
   int scale_rounds = 0;        ///< rounds of least-squares scales and coordinate descent after the solver
   bool share_weights = false;  ///< a layer called several times keeps one set of codes
   int ratio_rounds = 0;  ///< rounds of common_ratios for the channels of shared weights; 0: geometric means
-  bool score_ranges = false;  ///< ranges of q and k by the error of the scores (score_ranges.hpp)
   index selected_weight = 0;  ///< by how many tokens the one that the output selects counts more
   probability_codecs probability{.uniform = true};
   int probability_depth = 14;  ///< largest shift of a logarithmic code; 14 keeps sums in 32 bits
@@ -120,7 +119,6 @@ struct repquant_recipe : naive_recipe {
   int scale_rounds = 2;
   bool share_weights = true;
   int ratio_rounds = 8;
-  bool score_ranges = true;
   index selected_weight = 10;
   probability_codecs probability{.uniform = true, .log2 = true, .log_sqrt2 = true, .relative = true};
   least_error norm_range;

@@ -106,7 +106,7 @@ TEST_CASE("ablation: each ingredient changes the model", "[examples]") {
     CHECK(quantized(examples::recipe_without(name)) != whole);
     // these change what others do: a correction, a range per channel, a least error, weights that differ by
     // call, or that are the same, and bases
-    if (name == "residual_target" || name == "widen_ranges" || name == "score_ranges") continue;
+    if (name == "residual_target" || name == "widen_ranges") continue;
     if (name == "selected_weight" || name == "share_weights" || name == "ratio_rounds" || name == "mix_heads")
       continue;
     CHECK(quantized(examples::recipe_with_only(name)) != plain);
