@@ -114,7 +114,6 @@ inline repquant::refinement refinement_of(const model_case& m, double work, std:
   o.seed = seed;
   o.block_steps = 0;
   o.warm_up = 0.03F;
-  o.average = 0.95F;
   o.step_back = 1;
   o.checks = 15;
   // long sequences hold many rows to learn from: few of them make a step
@@ -145,14 +144,17 @@ inline repquant::refinement refinement_of(const model_case& m, double work, std:
 struct refinement_stage {
   double work;         ///< multiply-adds of float runs
   std::uint64_t seed;  ///< of the samples
+  float average;
   float weight_rate, scale_rate, zero_rate, offset_rate, hidden_weight;
 };
-/// Small steps first, without the codes of weights: few numbers on which much depends and little can be
-/// learnt by heart. Then small steps of all. Then large ones, which need many samples: the hidden values have
-/// to be right, too, so that each sample says some thousand numbers and not only its result.
-inline constexpr refinement_stage refinement_stages[] = {{3e11, 1, 0, 5e-3F, 0.1F, 5e-3F, 0},
-                                                         {3e11, 2, 0.15F, 5e-3F, 0.1F, 5e-3F, 0},
-                                                         {1.2e12, 3, 3, 0.01F, 0.2F, 0.01F, 2}};
+/// Large steps first, which need many samples: the hidden values have to be right, too, so that each sample
+/// says some thousand numbers and not only its result. Then small steps without the codes of weights, few
+/// numbers on which much depends and little can be learnt by heart, then small steps of all: where large ones
+/// led nowhere, from the start. In this order, because a judge of few samples takes the luckiest of several
+/// models: after small steps its luck would stand in the way of large ones.
+inline constexpr refinement_stage refinement_stages[] = {{1e12, 1, 0.98F, 3, 0.01F, 0.2F, 0.01F, 2},
+                                                         {2e11, 2, 0.95F, 0, 5e-3F, 0.1F, 5e-3F, 0},
+                                                         {2e11, 3, 0.95F, 0.15F, 5e-3F, 0.1F, 5e-3F, 0}};
 
 /// `recipe` on three quarters of the calibration samples, then refine() on these, by stages. By the
 /// divergence of the logits, or of an embedding's similarities to those of the calibration samples. The last
@@ -182,6 +184,7 @@ inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& 
   for (const refinement_stage& stage : refinement_stages) {
     repquant::refinement o = refinement_of(m, stage.work, stage.seed);
     o.held_back = static_cast<float>((count - static_cast<double>(learnt)) / count);
+    o.average = stage.average;
     o.weight_rate = stage.weight_rate;
     o.scale_rate = stage.scale_rate;
     o.zero_rate = stage.zero_rate;
