@@ -557,3 +557,12 @@ TEST_CASE("refine: what is wrong is named", "[block][refine]") {
   CHECK(stopped.error().code == rq::errc::cancelled);
   CHECK(calls == 3);
 }
+
+TEST_CASE("refine: a judge takes the square of the mean root", "[block][refine]") {
+  const std::vector<double> losses{1e-4, 4e-4, 9};
+  CHECK(rq::detail::judged(losses) == Approx(1.01 * 1.01));
+  const std::vector<double> same(5, 0.3);
+  CHECK(rq::detail::judged(same) == Approx(0.3));
+  const std::vector<double> below{-1e-12, 0};  // a divergence of equal rows may be rounded below 0
+  CHECK(rq::detail::judged(below) == 0);
+}
