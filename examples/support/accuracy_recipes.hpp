@@ -102,14 +102,10 @@ accuracy_recipe integer_recipe(const std::string& name, const Recipe& recipe, bo
           }};
 }
 
-/// How many calibration samples are learnt from, the first ones; the others judge.
-inline index learnt_from(const model_case& m) {
-  return std::max<index>(1, static_cast<index>(m.calibration.size()) * 3 / 4);
-}
-
-/// How refinement trains a model: on its first calibration samples and on variations of them; on the samples
-/// alone where the model has no variations. `work`: multiply-adds of the float runs of all samples.
-inline repquant::refinement refinement_of(const model_case& m, double work, std::uint64_t seed) {
+/// How refinement trains a model: on its first `learnt` calibration samples and on variations of them; on the
+/// samples alone where the model has no variations. `work`: multiply-adds of the float runs of all samples.
+inline repquant::refinement refinement_of(const model_case& m, index learnt, double work,
+                                          std::uint64_t seed) {
   repquant::refinement o;
   o.seed = seed;
   o.block_steps = 0;
@@ -120,8 +116,8 @@ inline repquant::refinement refinement_of(const model_case& m, double work, std:
   const index length = std::max<index>(1, m.calibration.front().input.rows());
   o.batch = std::clamp<index>(2048 / length, 4, 32);
   const double step = static_cast<double>(o.batch) * multiply_adds(m.network, length);
-  o.end_to_end_steps = static_cast<index>(std::clamp(work / step, 100.0, 5000.0));
-  o.source = [&m, among = numbers_of(0, learnt_from(m)), seed](std::uint64_t number) {
+  o.end_to_end_steps = static_cast<index>(std::clamp(work / step, 60.0, 5000.0));
+  o.source = [&m, among = numbers_of(0, learnt), seed](std::uint64_t number) {
     auto random = repquant::splitmix64::of(seed, number);
     if (!m.vary || !chance(random, 0.75F)) {
       const model_sample& s = m.calibration[static_cast<std::size_t>(any(random, std::span(among)))];
@@ -152,56 +148,75 @@ struct refinement_stage {
 /// numbers on which much depends and little can be learnt by heart, then small steps of all: where large ones
 /// led nowhere, from the start. In this order, because a judge of few samples takes the luckiest of several
 /// models: after small steps its luck would stand in the way of large ones.
-inline constexpr refinement_stage refinement_stages[] = {{1e12, 1, 0.98F, 3, 0.01F, 0.2F, 0.01F, 2},
-                                                         {2e11, 2, 0.95F, 0, 5e-3F, 0.1F, 5e-3F, 0},
-                                                         {2e11, 3, 0.95F, 0.15F, 5e-3F, 0.1F, 5e-3F, 0}};
+inline constexpr refinement_stage refinement_stages[] = {{8e11, 1, 0.98F, 3, 0.01F, 0.2F, 0.01F, 2},
+                                                         {1.5e11, 2, 0.95F, 0, 5e-3F, 0.1F, 5e-3F, 0},
+                                                         {1.5e11, 3, 0.95F, 0.15F, 5e-3F, 0.1F, 5e-3F, 0}};
 
-/// `recipe` on three quarters of the calibration samples, then refine() on these, by stages. By the
-/// divergence of the logits, or of an embedding's similarities to those of the calibration samples. The last
-/// quarter, which no stage saw, judges each of them, with variations of it: if it finds none better than what
-/// it started from, the recipe on all samples is the result.
-inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& recipe,
-                                               const recipe_task& task) {
-  const model_case& m = task.model;
-  const auto all = static_cast<index>(m.calibration.size());
-  const index learnt = learnt_from(m);
-  auto model = quantize_with(recipe, task, varied_inputs(task, static_cast<std::size_t>(learnt)));
-  if (!model) return model.error();
-  std::vector<model_sample> samples = m.calibration;
-  const index judges = std::max<index>(all - learnt, std::min<index>(256, 4 * (all - learnt)));
-  const std::vector<index> held_back = numbers_of(learnt, all);
-  for (model_sample& s :
-       variations(m, judges - (all - learnt), 2, task.exec, [&](index) { return std::span(held_back); }))
-    samples.push_back(std::move(s));
+/// What refinement is given: the first `learnt` calibration samples train; where that is not all, the others
+/// and variations of them judge.
+struct refinement_samples {
+  index learnt = 0;
   std::vector<repquant::matrix<>> inputs;
   std::vector<std::vector<index>> rows;
+};
+inline refinement_samples refinement_samples_of(const recipe_task& task, index learnt) {
+  std::vector<model_sample> samples = task.model.calibration;
+  const index others = static_cast<index>(samples.size()) - learnt;
+  const std::vector<index> judges = numbers_of(learnt, learnt + others);
+  const index varied = std::max<index>(0, std::min<index>(256, 4 * others) - others);
+  const auto any_judge = [&](index) { return std::span(judges); };
+  for (model_sample& s : variations(task.model, varied, 2, task.exec, any_judge))
+    samples.push_back(std::move(s));
+  refinement_samples all{learnt, {}, {}};
   for (model_sample& s : samples) {
-    inputs.push_back(std::move(s.input));
-    rows.push_back(std::move(s.rows));
+    all.inputs.push_back(std::move(s.input));
+    all.rows.push_back(std::move(s.rows));
   }
-  const auto count = static_cast<double>(inputs.size());
-  bool better = false;
-  for (const refinement_stage& stage : refinement_stages) {
-    repquant::refinement o = refinement_of(m, stage.work, stage.seed);
-    o.held_back = static_cast<float>((count - static_cast<double>(learnt)) / count);
-    o.average = stage.average;
-    o.weight_rate = stage.weight_rate;
-    o.scale_rate = stage.scale_rate;
-    o.zero_rate = stage.zero_rate;
-    o.offset_rate = stage.offset_rate;
-    o.hidden_weight = stage.hidden_weight;
-    auto trained = repquant::refine(m.network, *model, inputs, rows, o, task.exec,
-                                    [&](const repquant::refinement_status& s) {
-                                      return !task.progress || task.progress(s.done, s.steps);
-                                    });
-    if (!trained) return trained.error();
-    better = better || !std::ranges::equal(trained->bytes(), model->bytes());
-    model = std::move(trained);
+  return all;
+}
+
+/// The model after a stage, whose work is multiplied by `share`; the same model where that is no better.
+inline repquant::result<repquant::quantized_model> after_stage(const refinement_stage& stage, double share,
+                                                               const repquant::quantized_model& model,
+                                                               const refinement_samples& samples,
+                                                               const recipe_task& task) {
+  repquant::refinement o = refinement_of(task.model, samples.learnt, share * stage.work, stage.seed);
+  const auto count = static_cast<double>(samples.inputs.size());
+  o.held_back = static_cast<float>((count - static_cast<double>(samples.learnt)) / count);
+  o.average = stage.average;
+  o.weight_rate = stage.weight_rate;
+  o.scale_rate = stage.scale_rate;
+  o.zero_rate = stage.zero_rate;
+  o.offset_rate = stage.offset_rate;
+  o.hidden_weight = stage.hidden_weight;
+  return repquant::refine(
+      task.model.network, model, samples.inputs, samples.rows, o, task.exec,
+      [&](const repquant::refinement_status& s) { return !task.progress || task.progress(s.done, s.steps); });
+}
+
+/// First a trial: `recipe` on three quarters of the calibration samples, then refine() on these, by stages.
+/// By the divergence of the logits, or of an embedding's similarities to those of the calibration samples.
+/// The last quarter, which no stage saw, and variations of it say which stages help. Those then refine the
+/// model of `recipe` on all samples, with more steps; where none helps, that is the result.
+inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& recipe,
+                                               const recipe_task& task) {
+  constexpr double trial = 0.35;
+  const auto all = static_cast<index>(task.model.calibration.size());
+  std::vector<bool> helps(std::size(refinement_stages), true);
+  repquant::result<repquant::quantized_model> model = repquant::failure{repquant::errc::empty, "refined"};
+  for (const index learnt : {std::max<index>(1, all * 3 / 4), all}) {
+    model = quantize_with(recipe, task, varied_inputs(task, static_cast<std::size_t>(learnt)));
+    if (!model) return model.error();
+    const refinement_samples samples = refinement_samples_of(task, learnt);
+    for (std::size_t k = 0; k < helps.size(); ++k) {
+      if (!helps[k]) continue;
+      auto trained = after_stage(refinement_stages[k], learnt < all ? trial : 1, *model, samples, task);
+      if (!trained) return trained.error();
+      helps[k] = !std::ranges::equal(trained->bytes(), model->bytes());
+      model = std::move(trained);
+    }
   }
-  if (!better) {
-    model = quantize_with(recipe, task, varied_inputs(task, m.calibration.size()));
-  }
-  return integer_result(std::move(model), m.calibration.size());
+  return integer_result(std::move(model), task.model.calibration.size());
 }
 
 /// The published RepQ-ViT on 32 samples, as its authors calibrate it.
