@@ -34,4 +34,22 @@ struct accuracy_recipe {
   std::function<repquant::result<recipe_result>(const recipe_task&)> quantize;
 };
 
+/// A model that runs in integers, as the result of a recipe.
+inline repquant::result<recipe_result> integer_result(repquant::result<repquant::quantized_model> model,
+                                                      std::size_t calibration_samples) {
+  if (!model) return model.error();
+  const auto shared = std::make_shared<const repquant::quantized_model>(std::move(*model));
+  return recipe_result{[shared](const repquant::matrix<>& x) { return shared->run(x); }, calibration_samples,
+                       shared};
+}
+
+/// A recipe of this library on these samples.
+template<class Recipe>
+repquant::result<repquant::quantized_model> quantize_with(const Recipe& recipe, const recipe_task& task,
+                                                          const std::vector<repquant::matrix<>>& samples) {
+  return repquant::quantize_program(task.model.network, std::span<const repquant::matrix<>>(samples),
+                                    repquant::with_bits(recipe, task.weight_bits, task.bits), task.exec,
+                                    task.progress);
+}
+
 }  // namespace examples

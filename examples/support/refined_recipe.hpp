@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+/// The refined recipe of examples/accuracy: a quantized model trained by stages of gradients, each judged by
+/// samples that it did not see.
+#pragma once
+
+#include <repquant/repquant.hpp>
+
+#include "support/calibration_samples.hpp"
+#include <algorithm>
+
+namespace examples {
+
+/// How many calibration samples are learnt from, the first ones; the others judge.
+inline index learnt_from(const model_case& m) {
+  return std::max<index>(1, static_cast<index>(m.calibration.size()) * 3 / 4);
+}
+
+/// How refinement trains a model: on its first calibration samples and on variations of them; on the samples
+/// alone where the model has no variations. `work`: multiply-adds of the float runs of all samples.
+inline repquant::refinement refinement_of(const model_case& m, double work, std::uint64_t seed) {
+  repquant::refinement o;
+  o.seed = seed;
+  o.block_steps = 0;
+  o.warm_up = 0.03F;
+  o.step_back = 1;
+  o.checks = 15;
+  // long sequences hold many rows to learn from: few of them make a step
+  const index length = std::max<index>(1, m.calibration.front().input.rows());
+  o.batch = std::clamp<index>(2048 / length, 4, 32);
+  const double step = static_cast<double>(o.batch) * multiply_adds(m.network, length);
+  o.end_to_end_steps = static_cast<index>(std::clamp(work / step, 100.0, 5000.0));
+  o.source = [&m, among = numbers_of(0, learnt_from(m)), seed](std::uint64_t number) {
+    auto random = repquant::splitmix64::of(seed, number);
+    if (!m.vary || !chance(random, 0.75F)) {
+      const model_sample& s = m.calibration[static_cast<std::size_t>(any(random, std::span(among)))];
+      return repquant::refinement_sample{s.input, s.rows};
+    }
+    model_sample s = m.vary(among, random);
+    return repquant::refinement_sample{std::move(s.input), std::move(s.rows)};
+  };
+  if (m.output != output_kind::embedding) return o;
+  o.loss = repquant::refinement_loss::similarity;
+  o.references.resize(static_cast<index>(m.calibration.size()), m.network.output_cols());
+  for (std::size_t i = 0; i < m.calibration.size(); ++i) {
+    const repquant::matrix<> y = repquant::evaluate(m.network, m.calibration[i].input).value();
+    o.references.row(static_cast<index>(i)) = y.row(0) * (m.similarity_scale / y.row(0).norm());
+  }
+  return o;
+}
+
+/// A stage of refinement: what moves, how far, and what is looked at.
+struct refinement_stage {
+  double work;         ///< multiply-adds of float runs
+  std::uint64_t seed;  ///< of the samples
+  float average;
+  float weight_rate, scale_rate, zero_rate, offset_rate, hidden_weight;
+};
+/// Large steps first, which need many samples: the hidden values have to be right, too, so that each sample
+/// says some thousand numbers and not only its result. Then small steps without the codes of weights, few
+/// numbers on which much depends and little can be learnt by heart, then small steps of all: where large ones
+/// led nowhere, from the start. In this order, because a judge of few samples takes the luckiest of several
+/// models: after small steps its luck would stand in the way of large ones.
+inline constexpr refinement_stage refinement_stages[] = {{1e12, 1, 0.98F, 3, 0.01F, 0.2F, 0.01F, 2},
+                                                         {2e11, 2, 0.95F, 0, 5e-3F, 0.1F, 5e-3F, 0},
+                                                         {2e11, 3, 0.95F, 0.15F, 5e-3F, 0.1F, 5e-3F, 0}};
+
+/// `recipe` on three quarters of the calibration samples, then refine() on these, by stages. By the
+/// divergence of the logits, or of an embedding's similarities to those of the calibration samples. The last
+/// quarter, which no stage saw, judges each of them, with variations of it: if it finds none better than what
+/// it started from, the recipe on all samples is the result.
+inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& recipe,
+                                               const recipe_task& task) {
+  const model_case& m = task.model;
+  const auto all = static_cast<index>(m.calibration.size());
+  const index learnt = learnt_from(m);
+  auto model = quantize_with(recipe, task, varied_inputs(task, static_cast<std::size_t>(learnt)));
+  if (!model) return model.error();
+  std::vector<model_sample> samples = m.calibration;
+  const index judges = std::max<index>(all - learnt, std::min<index>(256, 4 * (all - learnt)));
+  const std::vector<index> held_back = numbers_of(learnt, all);
+  for (model_sample& s :
+       variations(m, judges - (all - learnt), 2, task.exec, [&](index) { return std::span(held_back); }))
+    samples.push_back(std::move(s));
+  std::vector<repquant::matrix<>> inputs;
+  std::vector<std::vector<index>> rows;
+  for (model_sample& s : samples) {
+    inputs.push_back(std::move(s.input));
+    rows.push_back(std::move(s.rows));
+  }
+  const auto count = static_cast<double>(inputs.size());
+  bool better = false;
+  for (const refinement_stage& stage : refinement_stages) {
+    repquant::refinement o = refinement_of(m, stage.work, stage.seed);
+    o.held_back = static_cast<float>((count - static_cast<double>(learnt)) / count);
+    o.average = stage.average;
+    o.weight_rate = stage.weight_rate;
+    o.scale_rate = stage.scale_rate;
+    o.zero_rate = stage.zero_rate;
+    o.offset_rate = stage.offset_rate;
+    o.hidden_weight = stage.hidden_weight;
+    auto trained = repquant::refine(m.network, *model, inputs, rows, o, task.exec,
+                                    [&](const repquant::refinement_status& s) {
+                                      return !task.progress || task.progress(s.done, s.steps);
+                                    });
+    if (!trained) return trained.error();
+    better = better || !std::ranges::equal(trained->bytes(), model->bytes());
+    model = std::move(trained);
+  }
+  if (!better) {
+    model = quantize_with(recipe, task, varied_inputs(task, m.calibration.size()));
+  }
+  return integer_result(std::move(model), m.calibration.size());
+}
+
+}  // namespace examples
