@@ -50,7 +50,7 @@ class bent_plane {
       shift_[axis] = between(random, -0.5F, 0.5F);
     }
     for (wave& w : waves_) {
-      // no wave is shorter than half of an image
+      // no wave is shorter than a third of an image
       w = {between(random, -0.45F, 0.45F), between(random, -0.45F, 0.45F),
            between(random, 0.0F, 2 * std::numbers::pi_v<float>), between(random, -0.6F, 0.6F),
            between(random, -0.6F, 0.6F)};

@@ -120,8 +120,8 @@ inline failure check(const refinement& o) {
 struct refinement_status {
   index done = 0;   ///< steps done
   index steps = 0;  ///< steps in all
-  /// Loss on the held-back samples, of the phase it is in: a block's relative squared error, or that of the
-  /// result.
+  /// Loss on the held-back samples, the square of its mean root over them, of the phase it is in: a block's
+  /// relative squared error, or that of the result.
   double start = 0;
   double best = 0;
   double now = 0;       ///< the same, at the last judgement
