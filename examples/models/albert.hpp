@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
-/// RXNMapper's ALBERT, a masked language model of chemical reactions: one post-norm block, called twelve
-/// times.
+/// RXNMapper's ALBERT, a masked language model of chemical reactions.
 ///
-/// Length: the weights, the files and the variations of one model.
+/// Length: the files and the variations of one model.
 #pragma once
 
-#include <repquant/block/post_norm.hpp>
+#include <repquant/block/evaluate.hpp>
 
-#include "models/model_case.hpp"
-#include "models/read_block.hpp"
+#include "models/albert_model.hpp"
 #include "models/smiles.hpp"
 #include "models/splitmix64.hpp"
 #include "models/text_file.hpp"
@@ -19,64 +17,6 @@
 #include <set>
 
 namespace examples {
-
-/// embedding [tokens x 128] -> norm -> 256 wide -> block x12 -> masked-token head [tokens x 591].
-struct albert_model {
-  repquant::matrix<> tokens;     ///< [591 x 128], looked up outside of the program; also the last weights
-  repquant::matrix<> positions;  ///< [512 x 128], the type's row added
-  repquant::layer_norm norm;
-  repquant::linear projection;
-  repquant::post_norm_block block;
-  repquant::linear dense;
-  repquant::layer_norm dense_norm;
-  repquant::column<> out_bias;
-  bool head = true;  ///< false: the program ends with the last hidden state
-
-  repquant::value forward(repquant::trace& t, repquant::value x) const {
-    x = t.linear("embed_proj", projection, t.norm("ln_emb", norm, x));
-    for (index call = 0; call < 12; ++call) {
-      const auto scope = t.scope("block", call);
-      x = block.forward(t, x);
-    }
-    if (!head) return x;
-    x = t.activate(repquant::activation::gelu_erf, t.linear("mlm.dense", dense, x));
-    return t.linear("mlm.out", {tokens, out_bias}, t.norm("mlm.ln", dense_norm, x));
-  }
-
-  /// What the program reads: the token's row plus the position's and the type's.
-  ///
-  /// Errors  shape_mismatch: more tokens than positions; bad_format: an id beyond the vocabulary
-  [[nodiscard]] repquant::result<repquant::matrix<>> embed(std::span<const std::int32_t> ids) const {
-    const auto length = static_cast<index>(ids.size());
-    if (length > positions.rows())
-      return repquant::failure{repquant::errc::shape_mismatch, "albert: tokens", length, positions.rows()};
-    auto x = rows_of(tokens, ids, "albert: token");
-    if (x) *x += positions.topRows(length);
-    return x;
-  }
-};
-
-/// Errors  those of safetensors and weight_reader
-inline repquant::result<albert_model> load_albert_weights(const std::string& path) {
-  const auto file = repquant::safetensors::open(path);
-  if (!file) return file.error();
-  constexpr float eps = 1e-12F;
-  weight_reader r(*file);
-  albert_model m;
-  m.tokens = r.matrix("tok_embed.weight", 591, 128);
-  m.positions = r.matrix("pos_embed", 512, 128);
-  const repquant::matrix<> types = r.matrix("type_embed", 2, 128);
-  m.norm = r.layer_norm("ln_emb", 128, eps);
-  m.projection = r.linear("embed_proj", 256, 128);
-  m.block = read_block<repquant::post_norm_block>(
-      r, "block", {.dim = 256, .hidden = 512, .heads = {.heads = 8}, .eps = eps});
-  m.dense = r.linear("mlm.dense", 128, 256);
-  m.dense_norm = r.layer_norm("mlm.ln", 128, eps);
-  m.out_bias = r.column("mlm.out.bias", 591);
-  if (repquant::failure f = r.finish()) return f;
-  m.positions.rowwise() += types.row(0);
-  return m;
-}
 
 /// A tokenised reaction, and the positions whose tokens are to be guessed.
 struct masked_reaction {
@@ -182,11 +122,28 @@ inline repquant::result<std::vector<model_sample>> samples_of(const albert_model
   return all;
 }
 
-/// A reaction with its molecules on each side in another order, in one case of four with those of another
-/// reaction among its reactants, and fresh masks on 15 % of its tokens.
+/// Masks 10 to 50 % of the tokens between the first and the last, and writes in their places what the network
+/// guesses, drawn with the probabilities that it gives.
 ///
-/// Requires  a vocabulary of read_vocabulary
-inline sample_variation reaction_variations(const albert_model& model, const smiles_vocabulary& vocabulary,
+/// Cost  a float run
+inline void rewrite_tokens(const albert_model& model, const repquant::program& network,
+                           repquant::splitmix64& random, std::vector<std::int32_t>& ids) {
+  const auto length = static_cast<index>(ids.size());
+  const float share = between(random, 0.1F, 0.5F);
+  const index count = std::clamp<index>(std::lround(share * static_cast<float>(length - 2)), 1, length - 2);
+  const std::vector<index> chosen = choose(random, 1, length - 1, count);
+  for (const index p : chosen) ids[static_cast<std::size_t>(p)] = smiles_vocabulary::mask;
+  const repquant::matrix<> logits = repquant::evaluate(network, model.embed(ids).value()).value();
+  for (const index p : chosen) ids[static_cast<std::size_t>(p)] = drawn_token(logits.row(p), random);
+}
+
+/// A reaction with its molecules on each side in another order, in one case of four with those of another
+/// reaction among its reactants, a part of it rewritten by the network, and fresh masks on 15 % of its
+/// tokens.
+///
+/// Requires  a vocabulary of read_vocabulary; network: the program of the model
+inline sample_variation reaction_variations(const albert_model& model, const repquant::program& network,
+                                            const smiles_vocabulary& vocabulary,
                                             const std::vector<masked_reaction>& reactions) {
   using molecule = std::vector<std::int32_t>;
   struct sides {
@@ -194,11 +151,13 @@ inline sample_variation reaction_variations(const albert_model& model, const smi
   };
   struct known {
     albert_model model;
+    repquant::program network;
     std::vector<sides> reactions;
     std::int32_t dot, arrow;
   };
   auto shared = std::make_shared<known>();
   shared->model = model;
+  shared->network = network;
   shared->dot = vocabulary.numbers.find(".")->second;
   shared->arrow = vocabulary.numbers.find(">>")->second;
   for (const masked_reaction& r : reactions) {
@@ -250,6 +209,7 @@ inline sample_variation reaction_variations(const albert_model& model, const smi
     ids.push_back(smiles_vocabulary::last);
     const auto length = static_cast<index>(ids.size());
     const auto count = std::max<index>(1, std::lround(0.15 * static_cast<double>(length - 2)));
+    rewrite_tokens(shared->model, shared->network, random, ids);
     model_sample s;
     s.rows = choose(random, 1, length - 1, count);
     for (const index p : s.rows) ids[static_cast<std::size_t>(p)] = smiles_vocabulary::mask;
@@ -287,7 +247,7 @@ inline repquant::result<model_case> load_albert(const std::string& data_dir) {
   m.calibration = std::move(*calibration);
   m.evaluation = std::move(*evaluation);
   m.accuracy = "masked_accuracy";
-  m.vary = reaction_variations(*weights, *vocabulary, spare);
+  m.vary = reaction_variations(*weights, m.network, *vocabulary, spare);
   return m;
 }
 

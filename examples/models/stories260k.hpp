@@ -24,17 +24,6 @@ inline repquant::result<model_sample> next_token_sample(const stories_model& m,
   return model_sample{std::move(*input), {}, {window.begin(), window.end()}};
 }
 
-/// A token drawn with the probabilities that logits [1 x tokens] give.
-inline std::int32_t drawn_token(const repquant::matrix<>& logits, repquant::splitmix64& random) {
-  repquant::matrix<> p(1, logits.cols());
-  const auto n = static_cast<std::size_t>(p.size());
-  repquant::softmax_row(std::span<const float>(logits.data(), n), std::span<float>(p.data(), n));
-  float left = random.unit();
-  index token = 0;
-  while (token + 1 < p.size() && left >= p(0, token)) left -= p(0, token++);
-  return static_cast<std::int32_t>(token);
-}
-
 /// Windows of 511 tokens that the network itself writes, after the first 1 to 64 of a window from anywhere in
 /// the text that the calibration windows are cut from: a text of some thousand tokens is soon learnt by
 /// heart, and what the network writes has no end and is like what it was trained on.

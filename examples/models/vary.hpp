@@ -2,6 +2,7 @@
 /// What variations of samples are made of.
 #pragma once
 
+#include <repquant/infer/softmax.hpp>
 #include <repquant/matrix/matrix.hpp>
 #include <repquant/train/splitmix64.hpp>
 
@@ -34,6 +35,17 @@ const T& any(repquant::splitmix64& random, std::span<const T> of) {
   return of[static_cast<std::size_t>(random.below(static_cast<index>(of.size())))];
 }
 inline bool chance(repquant::splitmix64& random, float share) { return random.unit() < share; }
+
+/// A token drawn with the probabilities that logits [1 x tokens] give.
+inline std::int32_t drawn_token(const repquant::matrix<>& logits, repquant::splitmix64& random) {
+  repquant::matrix<> p(1, logits.cols());
+  const auto n = static_cast<std::size_t>(p.size());
+  repquant::softmax_row(std::span<const float>(logits.data(), n), std::span<float>(p.data(), n));
+  float left = random.unit();
+  index token = 0;
+  while (token + 1 < p.size() && left >= p(0, token)) left -= p(0, token++);
+  return static_cast<std::int32_t>(token);
+}
 
 /// Adds normal noise to every entry.
 inline void add_noise(repquant::splitmix64& random, float deviation, repquant::matrix<>& m) {

@@ -15,6 +15,13 @@ inline index learnt_from(const model_case& m) {
   return std::max<index>(1, static_cast<index>(m.calibration.size()) * 3 / 4);
 }
 
+/// How many rows of its result a calibration sample is compared by.
+inline index result_rows(const model_case& m) {
+  const model_sample& s = m.calibration.front();
+  if (!s.rows.empty()) return static_cast<index>(s.rows.size());
+  return repquant::evaluate(m.network, s.input).value().rows();
+}
+
 /// How refinement trains a model: on its first calibration samples and on variations of them; on the samples
 /// alone where the model has no variations. `work`: multiply-adds of the float runs of all samples.
 inline repquant::refinement refinement_of(const model_case& m, double work, std::uint64_t seed) {
@@ -24,10 +31,14 @@ inline repquant::refinement refinement_of(const model_case& m, double work, std:
   o.warm_up = 0.03F;
   o.step_back = 1;
   o.checks = 15;
-  // long sequences hold many rows to learn from: few of them make a step
-  const index length = std::max<index>(1, m.calibration.front().input.rows());
-  o.batch = std::clamp<index>(2048 / length, 4, 32);
-  const double step = static_cast<double>(o.batch) * multiply_adds(m.network, length);
+  o.certainty = 2;
+  // samples that say much make small batches
+  const index rows = result_rows(m);
+  o.batch = std::clamp<index>(64 / rows, 4, 32);
+  // classifiers are all but certain of most samples
+  if (rows == 1) o.temperature = 4;
+  const double step =
+      static_cast<double>(o.batch) * multiply_adds(m.network, m.calibration.front().input.rows());
   o.end_to_end_steps = static_cast<index>(std::clamp(work / step, 100.0, 5000.0));
   o.source = [&m, among = numbers_of(0, learnt_from(m)), seed](std::uint64_t number) {
     auto random = repquant::splitmix64::of(seed, number);
@@ -66,8 +77,8 @@ inline constexpr refinement_stage refinement_stages[] = {{1e12, 1, 0.98F, 3, 0.0
 
 /// `recipe` on three quarters of the calibration samples, then refine() on these, by stages. By the
 /// divergence of the logits, or of an embedding's similarities to those of the calibration samples. The last
-/// quarter, which no stage saw, judges each of them, with variations of it: if it finds none better than what
-/// it started from, the recipe on all samples is the result.
+/// quarter, which no stage saw, judges each of them, with variations of it: if it finds none clearly better
+/// than what it started from, the recipe on all samples is the result.
 inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& recipe,
                                                const recipe_task& task) {
   const model_case& m = task.model;

@@ -7,14 +7,15 @@
 #include <repquant/block/refine_writer.hpp>
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 namespace repquant::detail {
 
-/// What the losses of the results of a model, computed in integers, say to a judge.
+/// The losses of the results of a model, computed in integers.
 template<Executor E>
-double integer_loss(const quantized_model& m, const refine_phases& phases, std::span<const index> samples,
-                    const E& exec) {
+std::vector<double> integer_losses(const quantized_model& m, const refine_phases& phases,
+                                   std::span<const index> samples, const E& exec) {
   std::vector<double> losses(samples.size());
   exec(static_cast<index>(samples.size()), [&](index k) {
     const index i = samples[static_cast<std::size_t>(k)];
@@ -25,7 +26,7 @@ double integer_loss(const quantized_model& m, const refine_phases& phases, std::
         phases.targets.result_loss(t, t.constant(*y), phases.targets.at(i).back(), phases.rows_of(i));
     losses[static_cast<std::size_t>(k)] = static_cast<double>(t.value(loss)(0, 0));
   });
-  return judged(losses);
+  return losses;
 }
 
 /// The best model so far, by what it computes in integers.
@@ -39,22 +40,24 @@ class refine_judge {
         phases_(phases),
         trainer_(trainer),
         exec_(exec),
-        best_(integer_loss(m, phases, trainer.judging(), exec)),
-        trained_(trainer.few_judge() ? integer_loss(m, phases, trainer.training(), exec) : 0),
+        best_(integer_losses(m, phases, trainer.judging(), exec)),
+        trained_(trainer.few_judge() ? judged(integer_losses(m, phases, trainer.training(), exec)) : 0),
+        certainty_(static_cast<double>(phases.options.certainty)),
         bytes_(m.bytes().begin(), m.bytes().end()),
         kept_(p.all) {}
 
-  /// Keeps the parameters if their model is better on the held-back samples and, where few judge, on the
-  /// others not worse than the start.
+  /// Keeps the parameters if their model is better on the held-back samples, as clearly as is asked for, and,
+  /// where few judge, on the others not worse than the start.
   failure judge(const refine_parameters& p) {
     auto now = write_model(model_.view(), flow_, p);
     if (!now) return now.error().within("refine");
     const auto m = quantized_model::load(*now, model_.report());
     if (!m) return m.error().within("refine");
-    const double loss = integer_loss(*m, phases_, trainer_.judging(), exec_);
-    if (loss < best_ &&
-        (!trainer_.few_judge() || integer_loss(*m, phases_, trainer_.training(), exec_) <= trained_)) {
-      best_ = loss;
+    std::vector<double> losses = integer_losses(*m, phases_, trainer_.judging(), exec_);
+    if (clearly_lower(losses, best_, certainty_) &&
+        (!trainer_.few_judge() ||
+         judged(integer_losses(*m, phases_, trainer_.training(), exec_)) <= trained_)) {
+      best_ = std::move(losses);
       bytes_ = *std::move(now);
       kept_ = p.all;
     }
@@ -71,8 +74,9 @@ class refine_judge {
   const refine_phases& phases_;
   const refine_trainer<E>& trainer_;
   const E& exec_;
-  double best_;
-  double trained_;
+  std::vector<double> best_;  ///< losses of the held-back samples
+  double trained_;            ///< what those of the others said of the start
+  double certainty_;
   std::vector<std::byte> bytes_;
   std::vector<refine_parameter> kept_;
 };

@@ -16,7 +16,8 @@ namespace repquant {
 
 /// What the result of a model is compared by.
 enum class refinement_loss : std::uint8_t {
-  divergence,     ///< mean over rows of KL(softmax(float result) || softmax(quantized result)), in nats
+  divergence,  ///< mean over rows of T^2 KL(softmax(float result / T) || softmax(quantized result / T)), in
+               ///< nats, T the temperature
   squared_error,  ///< mean squared error of the result over the mean square of the float result
   similarity,     ///< the divergence of references y / |y|, y a row of the result: of embeddings, whose
                   ///< direction counts
@@ -56,6 +57,9 @@ struct refinement {
 
   refinement_loss loss = refinement_loss::divergence;
   matrix<> references;  ///< for refinement_loss::similarity, [any x output_cols]
+  /// Of the divergence. A classifier is all but certain of most samples: at 1 these say next to nothing, at
+  /// higher temperatures all logits count (at infinity equally), and a few uncertain samples decide less.
+  float temperature = 1;
   /// End to end, to train on: how much the relative squared error at the ends of the blocks counts, their
   /// mean, beside the loss of the result. It speaks of every token and every channel, where a result may be a
   /// few numbers.
@@ -63,7 +67,11 @@ struct refinement {
   float drop = 0.5F;  ///< block by block: share of quantized activations left in float, at random (QDrop)
   float held_back = 0.5F;  ///< share of the samples, the last ones, that judge and do not train; at least
                            ///< one where it is not 0; with 0 the training samples judge
-  index checks = 10;       ///< how often in a phase the held-back samples judge
+  /// How many standard errors the mean gain of a phase on the samples that judge must come to, paired by
+  /// sample, of the square roots of their losses: what is less may be luck, the more so as the luckiest of
+  /// several checks is what a phase offers. 0 takes whatever is lower.
+  float certainty = 0;
+  index checks = 10;  ///< how often in a phase the held-back samples judge
   /// What is judged and kept is a running mean of the parameters over about the last 1 / (1 - average) steps,
   /// rounded: codes that waver settle. 0 for the parameters of the last step.
   float average = 0.9F;
@@ -98,17 +106,20 @@ inline failure check(const refinement& o) {
   };
   const double none = 0;
   const double most = 1e6;
-  for (const setting& s : {setting{o.drop, none, detail::below_one, "refine: drop (millionths)"},
-                           setting{o.held_back, none, detail::below_one, "refine: held_back (millionths)"},
-                           setting{o.average, none, detail::below_one, "refine: average (millionths)"},
-                           setting{o.warm_up, none, detail::below_one, "refine: warm_up (millionths)"},
-                           setting{o.step_back, detail::above_zero, 1, "refine: step_back (millionths)"},
-                           setting{o.weight_rate, none, most, "refine: weight_rate (millionths)"},
-                           setting{o.scale_rate, none, most, "refine: scale_rate (millionths)"},
-                           setting{o.zero_rate, none, most, "refine: zero_rate (millionths)"},
-                           setting{o.offset_rate, none, most, "refine: offset_rate (millionths)"},
-                           setting{o.end_to_end_rate, none, most, "refine: end_to_end_rate (millionths)"},
-                           setting{o.hidden_weight, none, most, "refine: hidden_weight (millionths)"}}) {
+  for (const setting& s :
+       {setting{o.drop, none, detail::below_one, "refine: drop (millionths)"},
+        setting{o.held_back, none, detail::below_one, "refine: held_back (millionths)"},
+        setting{o.certainty, none, most, "refine: certainty (millionths)"},
+        setting{o.temperature, detail::above_zero, most, "refine: temperature (millionths)"},
+        setting{o.average, none, detail::below_one, "refine: average (millionths)"},
+        setting{o.warm_up, none, detail::below_one, "refine: warm_up (millionths)"},
+        setting{o.step_back, detail::above_zero, 1, "refine: step_back (millionths)"},
+        setting{o.weight_rate, none, most, "refine: weight_rate (millionths)"},
+        setting{o.scale_rate, none, most, "refine: scale_rate (millionths)"},
+        setting{o.zero_rate, none, most, "refine: zero_rate (millionths)"},
+        setting{o.offset_rate, none, most, "refine: offset_rate (millionths)"},
+        setting{o.end_to_end_rate, none, most, "refine: end_to_end_rate (millionths)"},
+        setting{o.hidden_weight, none, most, "refine: hidden_weight (millionths)"}}) {
     const auto x = static_cast<double>(s.x);
     if (failure f = detail::check_fraction(x, s.lowest, s.highest, s.place)) return f;
   }

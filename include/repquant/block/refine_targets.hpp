@@ -68,7 +68,11 @@ class refine_targets {
   node result_loss(tape& t, node y, const matrix<>& want, std::span<const index> rows) const {
     switch (options_.loss) {
       case refinement_loss::divergence:
-        return differentiable::kl_divergence(t, y, want, rows);
+        return differentiable::scale(
+            t,
+            differentiable::kl_divergence(t, differentiable::scale(t, y, 1 / options_.temperature),
+                                          want / options_.temperature, rows),
+            options_.temperature * options_.temperature);
       case refinement_loss::similarity:
         return differentiable::kl_divergence(t, similarities(t, y),
                                              t.value(similarities(t, t.constant(want))), rows);

@@ -4,6 +4,7 @@
 /// Length: one loop and the state around it.
 #pragma once
 
+#include <repquant/block/compare_losses.hpp>
 #include <repquant/block/refine_phases.hpp>
 #include <repquant/parallel/concept.hpp>
 #include <repquant/train/cosine_schedule.hpp>
@@ -14,26 +15,6 @@
 #include <vector>
 
 namespace repquant::detail {
-
-/// Losses on the held-back samples.
-struct refine_judgement {
-  double start = 0;
-  double best = 0;
-  double now = 0;
-  double training = 0;  ///< mean over the steps before the last judgement, of the samples trained on
-};
-
-/// What losses of samples say together to a judge: the square of their mean square root, so a distance and
-/// not its square. Divergences of single samples differ by factors of a thousand, and a mean of those is what
-/// the one or two largest are.
-///
-/// Requires  losses >= 0 but for rounding, at least one
-inline double judged(std::span<const double> losses) {
-  double sum = 0;
-  for (const double l : losses) sum += std::sqrt(std::max(l, 0.0));
-  const double root = sum / static_cast<double>(losses.size());
-  return root * root;
-}
 
 /// The state that the phases share. Deterministic: samples of a batch run in parallel, and their gradients
 /// are summed in order.

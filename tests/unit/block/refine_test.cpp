@@ -523,6 +523,8 @@ TEST_CASE("refine: what is wrong is named", "[block][refine]") {
   CHECK(f.got == -500000);
   CHECK(f.want == 0);
   CHECK(refused(&rq::refinement::average, 1).code == rq::errc::bad_option);
+  CHECK(refused(&rq::refinement::temperature, 0).code == rq::errc::bad_option);
+  CHECK(refused(&rq::refinement::certainty, -1).code == rq::errc::bad_option);
   CHECK(refused(&rq::refinement::warm_up, 1).code == rq::errc::bad_option);
   CHECK(refused(&rq::refinement::held_back, std::nanf("")).code == rq::errc::bad_option);
   wrong.batch = 0;
@@ -565,4 +567,53 @@ TEST_CASE("refine: a judge takes the square of the mean root", "[block][refine]"
   CHECK(rq::detail::judged(same) == Approx(0.3));
   const std::vector<double> below{-1e-12, 0};  // a divergence of equal rows may be rounded below 0
   CHECK(rq::detail::judged(below) == 0);
+}
+
+TEST_CASE("refine: what is clearly lower is so by standard errors of the paired roots", "[block][refine]") {
+  // roots 3, 2, 5 and 1 become 2, 2, 2 and 2: the differences 1, 0, 3 and -1 have the mean 0.75 and the
+  // standard error sqrt(8.75 / 12), which is 0.8539
+  const std::vector<double> before{9, 4, 25, 1};
+  const std::vector<double> after{4, 4, 4, 4};
+  CHECK(rq::detail::clearly_lower(after, before, 0));
+  CHECK(rq::detail::clearly_lower(after, before, 0.878));
+  CHECK_FALSE(rq::detail::clearly_lower(after, before, 0.879));
+  CHECK_FALSE(rq::detail::clearly_lower(before, after, 0));
+  CHECK_FALSE(rq::detail::clearly_lower(before, before, 0));
+  const std::vector<double> one{4};
+  const std::vector<double> less{1};
+  CHECK(rq::detail::clearly_lower(less, one, 0));
+  CHECK_FALSE(rq::detail::clearly_lower(less, one, 0.1));
+}
+
+TEST_CASE("refine: a gain that is not clear of luck does not count", "[block][refine]") {
+  const rq::program p = networks::encoder_program();
+  const samples x = networks::random_samples(8, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, "naive", 4, 4).value();
+  rq::refinement o = short_settings();
+  CHECK_FALSE(same_bytes(refine(p, m, x, o).value(), m));
+  o.certainty = 1e5F;
+  CHECK(same_bytes(refine(p, m, x, o).value(), m));
+}
+
+TEST_CASE("refine: the divergence at a temperature", "[block][refine]") {
+  const rq::program p = networks::encoder_program();
+  const samples x = networks::random_samples(4, 7, 16, 5);
+  const rq::quantized_model m = networks::quantize(p, x, "naive", 4, 4).value();
+  rq::detail::refine_flow flow;
+  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
+  rq::refinement o;
+  o.temperature = 4;
+  const rq::detail::refine_targets targets(p, flow, o);
+  const rq::matrix<> want = networks::random_matrix(7, 16, 5, 1);
+  const rq::matrix<> have = networks::random_matrix(7, 16, 5, 2);
+  const std::vector<rq::index> rows{0, 3};
+  double expected = 0;
+  for (const rq::index i : rows) {
+    const Eigen::ArrayXd a = (want.row(i).cast<double>().transpose().array() / 4).exp();
+    const Eigen::ArrayXd b = (have.row(i).cast<double>().transpose().array() / 4).exp();
+    expected += 16 * (a / a.sum() * (a / a.sum() / (b / b.sum())).log()).sum() / 2;
+  }
+  rq::tape t;
+  const rq::node loss = targets.result_loss(t, t.constant(have), want, rows);
+  CHECK(static_cast<double>(t.value(loss)(0, 0)) == Approx(expected).epsilon(1e-4));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// What the variations of samples are made of: images between their pixels, planes that are bent, tokens
-/// drawn.
+/// drawn, reactions rewritten.
+#include "models/albert.hpp"
 #include "models/stories260k.hpp"
 #include "models/vit_images.hpp"
 #include "unit/models/data.hpp"
@@ -82,6 +83,30 @@ TEST_CASE("tokens are drawn with the probabilities that logits give", "[models][
     const double deviation = std::sqrt(share[k] * (1 - share[k]) / draws);
     CHECK(std::abs(seen[k] / static_cast<double>(draws) - share[k]) <= 4 * deviation);
   }
+}
+
+TEST_CASE("ALBERT rewrites a part of a reaction, most of it as it was", "[models][variations]") {
+  if (models::lacks("albert_smiles")) return;
+  const std::string folder = models::data_dir() + "/albert_smiles";
+  const auto network = examples::load_albert_weights(folder + "/weights.safetensors").value();
+  const rq::program program = rq::record(network, 128).value();
+  const auto reactions = examples::read_masked_reactions(folder + "/mlm_dev.tsv").value();
+  std::size_t tokens = 0;
+  std::size_t changed = 0;
+  for (std::size_t k = 0; k < 20; ++k) {
+    rq::splitmix64 random = rq::splitmix64::of(5, k);
+    const std::vector<std::int32_t>& before = reactions[k].ids;
+    std::vector<std::int32_t> after = before;
+    examples::rewrite_tokens(network, program, random, after);
+    REQUIRE(after.size() == before.size());
+    CHECK(after.front() == before.front());
+    CHECK(after.back() == before.back());
+    CHECK(std::ranges::count(after, examples::smiles_vocabulary::mask) == 0);
+    tokens += before.size();
+    for (std::size_t i = 0; i < before.size(); ++i) changed += before[i] == after[i] ? 0 : 1;
+  }
+  CHECK(changed > 0);
+  CHECK(changed < tokens / 4);
 }
 
 TEST_CASE("stories260K goes on where a window of its text ends", "[models][variations]") {
