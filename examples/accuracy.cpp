@@ -99,6 +99,8 @@ int main(int argc, char** argv) {
   o.add("ingredient", "LIST", "ingredients of the ablation", s.ingredients, examples::ingredient_names());
   o.add("calibration", "N", "samples up to which variations fill the calibration set, 0 for none of them",
         s.what.calibration, 0, std::numeric_limits<int>::max());
+  o.add("refinement-steps", "N", "steps in a stage of refinement at most", s.what.refinement_steps, 1,
+        std::numeric_limits<int>::max());
   o.flag("hold-out", "judge on calibration samples alone, each part by what the others made",
          s.what.hold_out);
   o.add("folds", "N", "parts of the calibration samples", s.what.folds, 2, 64);

@@ -22,7 +22,8 @@ struct measurement {
   bool hold_out = false;                 ///< on calibration samples alone (hold_out.hpp)
   int folds = 2;
   std::vector<int> seeds = {1};
-  int calibration = 512;  ///< samples up to which variations fill the calibration set
+  int calibration = 512;        ///< samples up to which variations fill the calibration set
+  int refinement_steps = 2500;  ///< at most in a stage of refinement
   repquant::threads exec;
 };
 
@@ -56,9 +57,9 @@ class measured_rows {
         .recipe = recipe.name, .bits = bits, .weight_bits = what_.weight_bits, .engine = recipe.engine};
     bar_.begin(title(row) + ": quantize");
     const auto start = std::chrono::steady_clock::now();
-    const auto made =
-        recipe.quantize({model_, bits, what_.weight_bits > 0 ? what_.weight_bits : bits, what_.exec,
-                         [&](index done, index all) { return bar_(done, all); }, what_.calibration});
+    const auto made = recipe.quantize({model_, bits, what_.weight_bits > 0 ? what_.weight_bits : bits,
+                                       what_.exec, [&](index done, index all) { return bar_(done, all); },
+                                       what_.calibration, what_.refinement_steps});
     if (!made) return made.error();
     row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     row.calibration_samples = made->calibration_samples;

@@ -22,11 +22,38 @@ inline index result_rows(const model_case& m) {
   return repquant::evaluate(m.network, s.input).value().rows();
 }
 
-/// How refinement trains a model: on its first calibration samples and on variations of them; on the samples
-/// alone where the model has no variations. `work`: multiply-adds of the float runs of all samples.
-inline repquant::refinement refinement_of(const model_case& m, double work, std::uint64_t seed) {
+/// Multiply-adds of a float run of a program on a sample of that many rows: the linear layers', and each
+/// query with each key and each probability with each value.
+inline double run_multiply_adds(const repquant::program& p, index rows) {
+  double sum = multiply_adds(p, rows);
+  for (const repquant::step& s : p.steps) {
+    if (s.kind != repquant::step_kind::attention) continue;
+    const auto width = static_cast<double>(p.value_cols[static_cast<std::size_t>(s.out)]);
+    sum += 2 * static_cast<double>(rows * rows) * width;
+  }
+  return sum;
+}
+
+/// A stage of refinement: what moves, how far, and what is looked at.
+struct refinement_stage {
+  double work;         ///< multiply-adds of float runs
+  std::uint64_t seed;  ///< of the samples
+  float average;
+  float weight_rate, scale_rate, zero_rate, offset_rate, hidden_weight;
+};
+
+/// How refinement trains a model in a stage: on its first calibration samples and on variations of them; on
+/// the samples alone where the model has no variations. `most_steps`: however little work they are.
+inline repquant::refinement refinement_of(const model_case& m, const refinement_stage& stage,
+                                          index most_steps) {
   repquant::refinement o;
-  o.seed = seed;
+  o.seed = stage.seed;
+  o.average = stage.average;
+  o.weight_rate = stage.weight_rate;
+  o.scale_rate = stage.scale_rate;
+  o.zero_rate = stage.zero_rate;
+  o.offset_rate = stage.offset_rate;
+  o.hidden_weight = stage.hidden_weight;
   o.block_steps = 0;
   o.warm_up = 0.03F;
   o.step_back = 1;
@@ -38,9 +65,9 @@ inline repquant::refinement refinement_of(const model_case& m, double work, std:
   // classifiers are all but certain of most samples
   if (rows == 1) o.temperature = 4;
   const double step =
-      static_cast<double>(o.batch) * multiply_adds(m.network, m.calibration.front().input.rows());
-  o.end_to_end_steps = static_cast<index>(std::clamp(work / step, 100.0, 5000.0));
-  o.source = [&m, among = numbers_of(0, learnt_from(m)), seed](std::uint64_t number) {
+      static_cast<double>(o.batch) * run_multiply_adds(m.network, m.calibration.front().input.rows());
+  o.end_to_end_steps = std::min(most_steps, std::max<index>(100, static_cast<index>(stage.work / step)));
+  o.source = [&m, among = numbers_of(0, learnt_from(m)), seed = stage.seed](std::uint64_t number) {
     auto random = repquant::splitmix64::of(seed, number);
     if (!m.vary || !chance(random, 0.75F)) {
       const model_sample& s = m.calibration[static_cast<std::size_t>(any(random, std::span(among)))];
@@ -59,21 +86,14 @@ inline repquant::refinement refinement_of(const model_case& m, double work, std:
   return o;
 }
 
-/// A stage of refinement: what moves, how far, and what is looked at.
-struct refinement_stage {
-  double work;         ///< multiply-adds of float runs
-  std::uint64_t seed;  ///< of the samples
-  float average;
-  float weight_rate, scale_rate, zero_rate, offset_rate, hidden_weight;
-};
 /// Large steps first, which need many samples: the hidden values have to be right, too, so that each sample
 /// says some thousand numbers and not only its result. Then small steps without the codes of weights, few
 /// numbers on which much depends and little can be learnt by heart, then small steps of all: where large ones
 /// led nowhere, from the start. In this order, because a judge of few samples takes the luckiest of several
 /// models: after small steps its luck would stand in the way of large ones.
-inline constexpr refinement_stage refinement_stages[] = {{1e12, 1, 0.98F, 3, 0.01F, 0.2F, 0.01F, 2},
-                                                         {2e11, 2, 0.95F, 0, 5e-3F, 0.1F, 5e-3F, 0},
-                                                         {2e11, 3, 0.95F, 0.15F, 5e-3F, 0.1F, 5e-3F, 0}};
+inline constexpr refinement_stage refinement_stages[] = {{2.2e12, 1, 0.98F, 3, 0.01F, 0.2F, 0.01F, 2},
+                                                         {4e11, 2, 0.95F, 0, 5e-3F, 0.1F, 5e-3F, 0},
+                                                         {4e11, 3, 0.95F, 0.15F, 5e-3F, 0.1F, 5e-3F, 0}};
 
 /// `recipe` on three quarters of the calibration samples, then refine() on these, by stages. By the
 /// divergence of the logits, or of an embedding's similarities to those of the calibration samples. The last
@@ -101,14 +121,8 @@ inline repquant::result<recipe_result> refined(const repquant::repquant_recipe& 
   const auto count = static_cast<double>(inputs.size());
   bool better = false;
   for (const refinement_stage& stage : refinement_stages) {
-    repquant::refinement o = refinement_of(m, stage.work, stage.seed);
+    repquant::refinement o = refinement_of(m, stage, task.most_steps);
     o.held_back = static_cast<float>((count - static_cast<double>(learnt)) / count);
-    o.average = stage.average;
-    o.weight_rate = stage.weight_rate;
-    o.scale_rate = stage.scale_rate;
-    o.zero_rate = stage.zero_rate;
-    o.offset_rate = stage.offset_rate;
-    o.hidden_weight = stage.hidden_weight;
     auto trained = repquant::refine(m.network, *model, inputs, rows, o, task.exec,
                                     [&](const repquant::refinement_status& s) {
                                       return !task.progress || task.progress(s.done, s.steps);

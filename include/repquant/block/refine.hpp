@@ -124,8 +124,8 @@ result<quantized_model> refine(const program& original, const quantized_model& m
 /// give the lowest loss of the result on the held-back samples, and the end-to-end phase counts if it lowers
 /// it further; where fewer samples judge than train, neither counts if the loss on the training samples is
 /// above that of the start. So it is never worse on what judges than it was; where nothing helps, it comes
-/// back as it was. Losses of several samples are compared by the square of their mean root: in a mean one or
-/// two samples may decide.
+/// back as it was. Losses of several samples are compared by the square of their mean root, in a mean one or
+/// two samples may decide; by how many standard errors they must differ is `certainty`.
 ///
 /// Shapes    samples [tokens x input_cols], at least one; rows: for each sample the rows of its result that
 ///           the divergence counts, empty for all; or nothing for all rows of all samples
