@@ -122,14 +122,14 @@ inline repquant::result<std::vector<model_sample>> samples_of(const albert_model
   return all;
 }
 
-/// Masks 10 to 50 % of the tokens between the first and the last, and writes in their places what the network
+/// Masks 10 to 30 % of the tokens between the first and the last, and writes in their places what the network
 /// guesses, drawn with the probabilities that it gives.
 ///
 /// Cost  a float run
 inline void rewrite_tokens(const albert_model& model, const repquant::program& network,
                            repquant::splitmix64& random, std::vector<std::int32_t>& ids) {
   const auto length = static_cast<index>(ids.size());
-  const float share = between(random, 0.1F, 0.5F);
+  const float share = between(random, 0.1F, 0.3F);
   const index count = std::clamp<index>(std::lround(share * static_cast<float>(length - 2)), 1, length - 2);
   const std::vector<index> chosen = choose(random, 1, length - 1, count);
   for (const index p : chosen) ids[static_cast<std::size_t>(p)] = smiles_vocabulary::mask;
@@ -138,8 +138,8 @@ inline void rewrite_tokens(const albert_model& model, const repquant::program& n
 }
 
 /// A reaction with its molecules on each side in another order, in one case of four with those of another
-/// reaction among its reactants, a part of it rewritten by the network, and fresh masks on 15 % of its
-/// tokens.
+/// reaction among its reactants, in one of two a part of it rewritten by the network, and fresh masks on 15 %
+/// of its tokens.
 ///
 /// Requires  a vocabulary of read_vocabulary; network: the program of the model
 inline sample_variation reaction_variations(const albert_model& model, const repquant::program& network,
@@ -209,7 +209,7 @@ inline sample_variation reaction_variations(const albert_model& model, const rep
     ids.push_back(smiles_vocabulary::last);
     const auto length = static_cast<index>(ids.size());
     const auto count = std::max<index>(1, std::lround(0.15 * static_cast<double>(length - 2)));
-    rewrite_tokens(shared->model, shared->network, random, ids);
+    if (chance(random, 0.5F)) rewrite_tokens(shared->model, shared->network, random, ids);
     model_sample s;
     s.rows = choose(random, 1, length - 1, count);
     for (const index p : s.rows) ids[static_cast<std::size_t>(p)] = smiles_vocabulary::mask;

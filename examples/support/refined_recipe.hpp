@@ -7,6 +7,7 @@
 
 #include "support/calibration_samples.hpp"
 #include <algorithm>
+#include <cmath>
 
 namespace examples {
 
@@ -15,11 +16,14 @@ inline index learnt_from(const model_case& m) {
   return std::max<index>(1, static_cast<index>(m.calibration.size()) * 3 / 4);
 }
 
-/// How many rows of its result a calibration sample is compared by.
-inline index result_rows(const model_case& m) {
-  const model_sample& s = m.calibration.front();
-  if (!s.rows.empty()) return static_cast<index>(s.rows.size());
-  return repquant::evaluate(m.network, s.input).value().rows();
+/// The mean number of rows of its result that a calibration sample is compared by.
+inline double result_rows(const model_case& m) {
+  const std::vector<index>& some = m.calibration.front().rows;
+  const repquant::matrix<>& input = m.calibration.front().input;
+  if (some.empty()) return static_cast<double>(repquant::evaluate(m.network, input).value().rows());
+  double sum = 0;
+  for (const model_sample& s : m.calibration) sum += static_cast<double>(s.rows.size());
+  return sum / static_cast<double>(m.calibration.size());
 }
 
 /// Multiply-adds of a float run of a program on a sample of that many rows: the linear layers', and each
@@ -60,12 +64,13 @@ inline repquant::refinement refinement_of(const model_case& m, const refinement_
   o.checks = 15;
   o.certainty = 2;
   // samples that say much make small batches
-  const index rows = result_rows(m);
-  o.batch = std::clamp<index>(64 / rows, 4, 32);
+  const double rows = result_rows(m);
+  o.batch = std::clamp<index>(std::lround(128 / rows), 4, 32);
   // classifiers are all but certain of most samples
   if (rows == 1) o.temperature = 4;
-  const double step =
-      static_cast<double>(o.batch) * run_multiply_adds(m.network, m.calibration.front().input.rows());
+  double work = 0;
+  for (const model_sample& s : m.calibration) work += run_multiply_adds(m.network, s.input.rows());
+  const double step = work / static_cast<double>(m.calibration.size()) * static_cast<double>(o.batch);
   o.end_to_end_steps = std::min(most_steps, std::max<index>(100, static_cast<index>(stage.work / step)));
   o.source = [&m, among = numbers_of(0, learnt_from(m)), seed = stage.seed](std::uint64_t number) {
     auto random = repquant::splitmix64::of(seed, number);
