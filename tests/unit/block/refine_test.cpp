@@ -425,16 +425,29 @@ TEST_CASE("refine: rows that count, squared error, and weights between codes", "
   CHECK_FALSE(same_bytes(refine(p, m, x, o).value(), squared));
 }
 
-TEST_CASE("refine: embeddings are compared by their similarities to others", "[block][refine]") {
+/// What refine() takes for the loss of a result [7 x 16] of which `rows` count.
+double loss_of_result(const rq::refinement& o, const rq::matrix<>& have, const rq::matrix<>& want,
+                      const std::vector<rq::index>& rows) {
   const rq::program p = networks::encoder_program();
   const samples x = networks::random_samples(4, 7, 16, 5);
   const rq::quantized_model m = networks::quantize(p, x, "naive", 4, 4).value();
   rq::detail::refine_flow flow;
   REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
+  const rq::detail::refine_targets targets(p, flow, o);
+  rq::tape t;
+  return static_cast<double>(t.value(targets.result_loss(t, t.constant(have), want, rows))(0, 0));
+}
+/// KL(softmax(want) || softmax(have)).
+double divergence(const Eigen::ArrayXd& want, const Eigen::ArrayXd& have) {
+  const Eigen::ArrayXd a = want.exp() / want.exp().sum();
+  const Eigen::ArrayXd b = have.exp() / have.exp().sum();
+  return (a * (a / b).log()).sum();
+}
+
+TEST_CASE("refine: embeddings are compared by their similarities to others", "[block][refine]") {
   rq::refinement o;
   o.loss = rq::refinement_loss::similarity;
   o.references = networks::random_matrix(5, 16, 3, 8);
-  const rq::detail::refine_targets targets(p, flow, o);
   const rq::matrix<> want = networks::random_matrix(7, 16, 1, 1);
   const rq::matrix<> have = networks::random_matrix(7, 16, 1, 2);
   const std::vector<rq::index> rows{2, 5};
@@ -444,19 +457,30 @@ TEST_CASE("refine: embeddings are compared by their similarities to others", "[b
       const Eigen::VectorXd v = y.row(i).cast<double>().transpose();
       return (o.references.cast<double>() * (v / v.norm())).array();
     };
-    const Eigen::ArrayXd a = logits(want).exp() / logits(want).exp().sum();
-    const Eigen::ArrayXd b = logits(have).exp() / logits(have).exp().sum();
-    expected += (a * (a / b).log()).sum() / 2;
+    expected += divergence(logits(want), logits(have)) / 2;
   }
-  rq::tape t;
-  const auto loss = [&](const rq::matrix<>& y) {
-    return static_cast<double>(t.value(targets.result_loss(t, t.constant(y), want, rows))(0, 0));
-  };
   CHECK(expected > 0.01);
-  CHECK(loss(have) == Approx(expected).epsilon(1e-4));
-  const rq::matrix<> longer = 3 * have;
-  CHECK(loss(longer) == Approx(expected).epsilon(1e-4));
-  CHECK(loss(want) == Approx(0).margin(1e-5));
+  CHECK(loss_of_result(o, have, want, rows) == Approx(expected).epsilon(1e-4));
+  CHECK(loss_of_result(o, 3 * have, want, rows) == Approx(expected).epsilon(1e-4));
+  CHECK(loss_of_result(o, want, want, rows) == Approx(0).margin(1e-5));
+}
+
+TEST_CASE("refine: logits are compared at a temperature", "[block][refine]") {
+  const rq::matrix<> want = networks::random_matrix(7, 16, 5, 1);
+  const rq::matrix<> have = networks::random_matrix(7, 16, 5, 2);
+  const std::vector<rq::index> rows{0, 3};
+  rq::refinement o;
+  for (const double temperature : {1.0, 4.0}) {
+    o.temperature = static_cast<float>(temperature);
+    double expected = 0;
+    for (const rq::index i : rows) {
+      const auto logits = [&](const rq::matrix<>& y) -> Eigen::ArrayXd {
+        return y.row(i).cast<double>().transpose().array() / temperature;
+      };
+      expected += temperature * temperature * divergence(logits(want), logits(have)) / 2;
+    }
+    CHECK(loss_of_result(o, have, want, rows) == Approx(expected).epsilon(1e-4));
+  }
 }
 
 TEST_CASE("refine: a model that selects early is refined with the program it came from", "[block][refine]") {
@@ -593,27 +617,4 @@ TEST_CASE("refine: a gain that is not clear of luck does not count", "[block][re
   CHECK_FALSE(same_bytes(refine(p, m, x, o).value(), m));
   o.certainty = 1e5F;
   CHECK(same_bytes(refine(p, m, x, o).value(), m));
-}
-
-TEST_CASE("refine: the divergence at a temperature", "[block][refine]") {
-  const rq::program p = networks::encoder_program();
-  const samples x = networks::random_samples(4, 7, 16, 5);
-  const rq::quantized_model m = networks::quantize(p, x, "naive", 4, 4).value();
-  rq::detail::refine_flow flow;
-  REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
-  rq::refinement o;
-  o.temperature = 4;
-  const rq::detail::refine_targets targets(p, flow, o);
-  const rq::matrix<> want = networks::random_matrix(7, 16, 5, 1);
-  const rq::matrix<> have = networks::random_matrix(7, 16, 5, 2);
-  const std::vector<rq::index> rows{0, 3};
-  double expected = 0;
-  for (const rq::index i : rows) {
-    const Eigen::ArrayXd a = (want.row(i).cast<double>().transpose().array() / 4).exp();
-    const Eigen::ArrayXd b = (have.row(i).cast<double>().transpose().array() / 4).exp();
-    expected += 16 * (a / a.sum() * (a / a.sum() / (b / b.sum())).log()).sum() / 2;
-  }
-  rq::tape t;
-  const rq::node loss = targets.result_loss(t, t.constant(have), want, rows);
-  CHECK(static_cast<double>(t.value(loss)(0, 0)) == Approx(expected).epsilon(1e-4));
 }
