@@ -23,7 +23,7 @@ struct measurement {
   int folds = 2;
   std::vector<int> seeds = {1};
   int calibration = 512;        ///< samples up to which variations fill the calibration set
-  int refinement_steps = 5000;  ///< at most in a stage of refinement
+  int refinement_steps = 2500;  ///< at most in a stage of refinement
   repquant::threads exec;
 };
 

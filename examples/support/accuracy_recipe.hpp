@@ -19,7 +19,7 @@ struct recipe_task {
   repquant::threads exec;
   repquant::progress_callback progress;
   index most_samples = 512;  ///< up to which variations fill the calibration set of this library's recipes
-  index most_steps = 5000;   ///< in a stage of refinement
+  index most_steps = 2500;   ///< in a stage of refinement
 };
 
 /// A quantized model, and how many samples it was made from.

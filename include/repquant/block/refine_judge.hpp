@@ -22,8 +22,8 @@ std::vector<double> integer_losses(const quantized_model& m, const refine_phases
     const auto y = m.run(phases.samples[static_cast<std::size_t>(i)]);
     if (!y) return;  // the model's input was checked
     tape t;
-    const node loss =
-        phases.targets.result_loss(t, t.constant(*y), phases.targets.at(i).back(), phases.rows_of(i));
+    const node loss = phases.targets.result_loss(t, t.constant(*y), phases.targets.at(i).back(),
+                                                 phases.rows_of(i), phases.options.temperature);
     losses[static_cast<std::size_t>(k)] = static_cast<double>(t.value(loss)(0, 0));
   });
   return losses;

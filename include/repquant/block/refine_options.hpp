@@ -57,8 +57,9 @@ struct refinement {
 
   refinement_loss loss = refinement_loss::divergence;
   matrix<> references;  ///< for refinement_loss::similarity, [any x output_cols]
-  /// Of the divergence. A classifier is all but certain of most samples: at 1 these say next to nothing, at
-  /// higher temperatures all logits count (at infinity equally), and a few uncertain samples decide less.
+  /// At which divergences judge; training is at 1. A classifier is all but certain of most samples: at 1
+  /// these say next to nothing, at higher temperatures all logits count (at infinity equally), so that a few
+  /// uncertain samples decide less and fewer samples tell a gain from luck.
   float temperature = 1;
   /// End to end, to train on: how much the relative squared error at the ends of the blocks counts, their
   /// mean, beside the loss of the result. It speaks of every token and every channel, where a result may be a

@@ -22,7 +22,9 @@ struct refine_phase {
   std::vector<int> code;  ///< instructions, in order
   refine_feed fixed;      ///< of the samples, to judge by
   refine_feed training;   ///< to train on; none: fixed
-  bool endless = false;   ///< `training` takes any number for a sample, not only those of the samples
+  /// What the rates are in units of, on the samples that judge; none: the loss that they are judged by.
+  std::function<node(refine_forward::pass&, index)> unit;
+  bool endless = false;  ///< `training` takes any number for a sample, not only those of the samples
   index steps = 0;
   float rate = 1;  ///< factor of all rates
   float drop = 0;
@@ -65,10 +67,14 @@ struct refine_phases {
     p.fixed.start = [this](refine_forward::pass& x, index i) {
       x.values[0] = x.t.constant(samples[static_cast<std::size_t>(i)]);
     };
-    p.fixed.loss = [this](refine_forward::pass& x, index i) {
-      return targets.result_loss(x.t, x.values[static_cast<std::size_t>(flow.output)], targets.at(i).back(),
-                                 rows_of(i));
+    const auto loss_at = [this](float temperature) {
+      return [this, temperature](refine_forward::pass& x, index i) {
+        return targets.result_loss(x.t, x.values[static_cast<std::size_t>(flow.output)], targets.at(i).back(),
+                                   rows_of(i), temperature);
+      };
     };
+    p.fixed.loss = loss_at(options.temperature);
+    if (options.temperature != 1) p.unit = loss_at(1);
     if (options.source) {
       p.training.start = [this](refine_forward::pass& x, index number) {
         x.sample = options.source(static_cast<std::uint64_t>(number));

@@ -64,15 +64,16 @@ class refine_targets {
     return of_sample_[static_cast<std::size_t>(sample)];
   }
 
-  /// The loss of a result of which `rows` count.
-  node result_loss(tape& t, node y, const matrix<>& want, std::span<const index> rows) const {
+  /// The loss of a result of which `rows` count; a divergence at this temperature.
+  node result_loss(tape& t, node y, const matrix<>& want, std::span<const index> rows,
+                   float temperature = 1) const {
     switch (options_.loss) {
       case refinement_loss::divergence:
         return differentiable::scale(
             t,
-            differentiable::kl_divergence(t, differentiable::scale(t, y, 1 / options_.temperature),
-                                          want / options_.temperature, rows),
-            options_.temperature * options_.temperature);
+            differentiable::kl_divergence(t, differentiable::scale(t, y, 1 / temperature), want / temperature,
+                                          rows),
+            temperature * temperature);
       case refinement_loss::similarity:
         return differentiable::kl_divergence(t, similarities(t, y),
                                              t.value(similarities(t, t.constant(want))), rows);

@@ -66,12 +66,16 @@ class refine_trainer {
 
   /// What the losses of some samples say to a judge.
   double loss(const refine_phase& p, std::span<const index> samples) {
+    return loss(p, p.fixed.loss, samples);
+  }
+  double loss(const refine_phase& p, const std::function<node(refine_forward::pass&, index)>& of,
+              std::span<const index> samples) {
     std::vector<double> losses(samples.size());
     prepare(p, false);
     for_each(
         p, p.fixed, samples, 0,
         [&](refine_forward::pass& x, index k, index i) {
-          losses[static_cast<std::size_t>(k)] = static_cast<double>(x.t.value(p.fixed.loss(x, i))(0, 0));
+          losses[static_cast<std::size_t>(k)] = static_cast<double>(x.t.value(of(x, i))(0, 0));
         },
         [](std::size_t) {});
     return judged(losses);
@@ -92,8 +96,8 @@ class refine_trainer {
     refine_judgement j{loss(p, judging_), 0, 0, 0};
     const double others = few_judge() ? loss(p, training_) : 0;
     j.best = j.now = j.start;
-    const auto walk =
-        static_cast<float>(std::sqrt(j.start / static_cast<double>(std::max<index>(1, p.steps))));
+    const double unit = p.unit ? loss(p, p.unit, judging_) : j.start;
+    const auto walk = static_cast<float>(std::sqrt(unit / static_cast<double>(std::max<index>(1, p.steps))));
     keep();
     for (int k : changed) parameters_[k].past = {};
     std::vector<matrix<>> mean = best;

@@ -427,7 +427,7 @@ TEST_CASE("refine: rows that count, squared error, and weights between codes", "
 
 /// What refine() takes for the loss of a result [7 x 16] of which `rows` count.
 double loss_of_result(const rq::refinement& o, const rq::matrix<>& have, const rq::matrix<>& want,
-                      const std::vector<rq::index>& rows) {
+                      const std::vector<rq::index>& rows, float temperature = 1) {
   const rq::program p = networks::encoder_program();
   const samples x = networks::random_samples(4, 7, 16, 5);
   const rq::quantized_model m = networks::quantize(p, x, "naive", 4, 4).value();
@@ -435,7 +435,8 @@ double loss_of_result(const rq::refinement& o, const rq::matrix<>& have, const r
   REQUIRE_FALSE(rq::detail::make_flow(p, m.view(), flow));
   const rq::detail::refine_targets targets(p, flow, o);
   rq::tape t;
-  return static_cast<double>(t.value(targets.result_loss(t, t.constant(have), want, rows))(0, 0));
+  return static_cast<double>(
+      t.value(targets.result_loss(t, t.constant(have), want, rows, temperature))(0, 0));
 }
 /// KL(softmax(want) || softmax(have)).
 double divergence(const Eigen::ArrayXd& want, const Eigen::ArrayXd& have) {
@@ -469,9 +470,7 @@ TEST_CASE("refine: logits are compared at a temperature", "[block][refine]") {
   const rq::matrix<> want = networks::random_matrix(7, 16, 5, 1);
   const rq::matrix<> have = networks::random_matrix(7, 16, 5, 2);
   const std::vector<rq::index> rows{0, 3};
-  rq::refinement o;
   for (const double temperature : {1.0, 4.0}) {
-    o.temperature = static_cast<float>(temperature);
     double expected = 0;
     for (const rq::index i : rows) {
       const auto logits = [&](const rq::matrix<>& y) -> Eigen::ArrayXd {
@@ -479,7 +478,8 @@ TEST_CASE("refine: logits are compared at a temperature", "[block][refine]") {
       };
       expected += temperature * temperature * divergence(logits(want), logits(have)) / 2;
     }
-    CHECK(loss_of_result(o, have, want, rows) == Approx(expected).epsilon(1e-4));
+    const double found = loss_of_result(rq::refinement{}, have, want, rows, static_cast<float>(temperature));
+    CHECK(found == Approx(expected).epsilon(1e-4));
   }
 }
 
@@ -617,4 +617,13 @@ TEST_CASE("refine: a gain that is not clear of luck does not count", "[block][re
   CHECK_FALSE(same_bytes(refine(p, m, x, o).value(), m));
   o.certainty = 1e5F;
   CHECK(same_bytes(refine(p, m, x, o).value(), m));
+  // the temperature is the judge's: it is trained the same, and another check may be the best
+  o.certainty = 0;
+  o.checks = 1;
+  o.block_steps = 0;
+  const rq::quantized_model cold = refine(p, m, x, o).value();
+  CHECK_FALSE(same_bytes(cold, m));
+  o.temperature = 4;
+  CHECK_FALSE(same_bytes(refine(p, m, x, o).value(), m));
+  CHECK(same_bytes(refine(p, m, x, o).value(), cold));
 }
