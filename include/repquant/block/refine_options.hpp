@@ -17,7 +17,7 @@ namespace repquant {
 /// What the result of a model is compared by.
 enum class refinement_loss : std::uint8_t {
   divergence,  ///< mean over rows of T^2 KL(softmax(float result / T) || softmax(quantized result / T)), in
-               ///< nats, T the temperature
+               ///< nats; T is 1 to train, the temperature to judge
   squared_error,  ///< mean squared error of the result over the mean square of the float result
   similarity,     ///< the divergence of references y / |y|, y a row of the result: of embeddings, whose
                   ///< direction counts
