@@ -67,7 +67,7 @@ inline repquant::refinement refinement_of(const model_case& m, const refinement_
   const double rows = result_rows(m);
   o.batch = std::clamp<index>(std::lround(128 / rows), 4, 32);
   // classifiers are all but certain of most samples
-  if (rows == 1) o.temperature = 4;
+  if (rows == 1 && m.output == output_kind::logits) o.temperature = 4;
   double work = 0;
   for (const model_sample& s : m.calibration) work += run_multiply_adds(m.network, s.input.rows());
   const double step = work / static_cast<double>(m.calibration.size()) * static_cast<double>(o.batch);

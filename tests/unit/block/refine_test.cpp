@@ -617,7 +617,7 @@ TEST_CASE("refine: a gain that is not clear of luck does not count", "[block][re
   CHECK_FALSE(same_bytes(refine(p, m, x, o).value(), m));
   o.certainty = 1e5F;
   CHECK(same_bytes(refine(p, m, x, o).value(), m));
-  // the temperature is the judge's: it is trained the same, and another check may be the best
+  // the temperature is the judge's: what it judges was trained the same
   o.certainty = 0;
   o.checks = 1;
   o.block_steps = 0;

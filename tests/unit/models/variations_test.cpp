@@ -106,7 +106,8 @@ TEST_CASE("ALBERT rewrites a part of a reaction, most of it as it was", "[models
     for (std::size_t i = 0; i < before.size(); ++i) changed += before[i] == after[i] ? 0 : 1;
   }
   CHECK(changed > 0);
-  CHECK(changed < tokens / 4);
+  // a fifth of the tokens is masked in the mean, and the network finds most of what was there
+  CHECK(changed < tokens / 10);
 }
 
 TEST_CASE("stories260K goes on where a window of its text ends", "[models][variations]") {
