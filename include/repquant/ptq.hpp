@@ -6,6 +6,7 @@
 #include <repquant/calibrate/clip_position.hpp>
 #include <repquant/calibrate/clipping_problem.hpp>
 #include <repquant/calibrate/concept.hpp>
+#include <repquant/calibrate/find_feedback.hpp>
 #include <repquant/calibrate/fit.hpp>
 #include <repquant/calibrate/histogram.hpp>
 #include <repquant/calibrate/least_error.hpp>

@@ -50,6 +50,7 @@
 #include <repquant/kernel/decode.hpp>
 #include <repquant/kernel/elementary.hpp>
 #include <repquant/kernel/encode.hpp>
+#include <repquant/kernel/encode_with_feedback.hpp>
 #include <repquant/kernel/exact_range.hpp>
 #include <repquant/kernel/fixed_point.hpp>
 #include <repquant/kernel/gemm.hpp>

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <repquant/block/evaluate.hpp>
+#include <repquant/block/head_moments.hpp>
 #include <repquant/block/shared_weights.hpp>
 #include <repquant/parallel/in_order.hpp>
 #include <repquant/reparam/balance_heads.hpp>
@@ -29,31 +30,6 @@ inline const step* sole_maker_of_rows(const program& p, int v) {
     if (s.out == v && s.kind == step_kind::select_row && p.readers(v).size() == 1) return sole_maker(p, s.a);
   }
   return sole_maker(p, v);
-}
-
-/// Second moments about the mean (or about zero) of the columns of a value, head by head.
-struct head_moments {
-  std::vector<matrix<double>> products;
-  column<double> sum;
-  double tokens = 0;
-};
-
-inline void add_moments(head_moments& m, const matrix<>& x, index heads) {
-  const index d = x.cols() / heads;
-  m.products.resize(static_cast<std::size_t>(heads), matrix<double>::Zero(d, d));
-  if (m.sum.size() == 0) m.sum = column<double>::Zero(x.cols());
-  for (index h = 0; h < heads; ++h) {
-    const matrix<double> part = x.middleCols(h * d, d).template cast<double>();
-    m.products[static_cast<std::size_t>(h)] += part.transpose() * part;
-  }
-  m.sum += x.template cast<double>().colwise().sum().transpose();
-  m.tokens += static_cast<double>(x.rows());
-}
-
-inline matrix<double> about_mean(const head_moments& m, index h) {
-  const matrix<double>& p = m.products[static_cast<std::size_t>(h)];
-  const auto mean = m.sum.segment(h * p.rows(), p.rows());
-  return p - mean * mean.transpose() / m.tokens;
 }
 
 /// Rows [first, first + d) of a layer's output in another basis: y' = y basis.
@@ -145,15 +121,6 @@ program balance_attention(program p, std::span<const matrix<>> samples, const E&
   struct moments {
     detail::head_moments query, key, value;
   };
-  const auto join = [](detail::head_moments& to, const detail::head_moments& from) {
-    if (to.products.empty()) {
-      to = from;
-      return;
-    }
-    for (std::size_t h = 0; h < to.products.size(); ++h) to.products[h] += from.products[h];
-    to.sum += from.sum;
-    to.tokens += from.tokens;
-  };
   std::vector<moments> totals(sites.size());
   const auto see = [&](index i, std::vector<moments>& own) {
     own.assign(sites.size(), {});
@@ -164,9 +131,9 @@ program balance_attention(program p, std::span<const matrix<>> samples, const E&
       for (std::size_t k = 0; k < sites.size(); ++k) {
         if (sites[k].place != n) continue;
         const step& s = p.steps[n];
-        detail::add_moments(own[k].query, x[static_cast<std::size_t>(s.a)], s.attention.heads);
-        detail::add_moments(own[k].key, x[static_cast<std::size_t>(s.b)], s.attention.kv_heads);
-        detail::add_moments(own[k].value, x[static_cast<std::size_t>(s.c)], s.attention.kv_heads);
+        own[k].query.see(x[static_cast<std::size_t>(s.a)], s.attention.heads);
+        own[k].key.see(x[static_cast<std::size_t>(s.b)], s.attention.kv_heads);
+        own[k].value.see(x[static_cast<std::size_t>(s.c)], s.attention.kv_heads);
       }
       free_unused(p, n, x);
     }
@@ -174,9 +141,9 @@ program balance_attention(program p, std::span<const matrix<>> samples, const E&
   in_order<std::vector<moments>>(static_cast<index>(samples.size()), exec, see,
                                  [&](index, const std::vector<moments>& own) {
                                    for (std::size_t k = 0; k < sites.size(); ++k) {
-                                     join(totals[k].query, own[k].query);
-                                     join(totals[k].key, own[k].key);
-                                     join(totals[k].value, own[k].value);
+                                     totals[k].query.add(own[k].query);
+                                     totals[k].key.add(own[k].key);
+                                     totals[k].value.add(own[k].value);
                                    }
                                  });
   struct bases {
@@ -195,8 +162,8 @@ program balance_attention(program p, std::span<const matrix<>> samples, const E&
         if (m->size() <= at) m->resize(static_cast<std::size_t>(o.kv_heads), matrix<double>::Zero(d, d));
       }
       // what a query's error meets is the keys about their mean: the mean adds the same to all scores
-      b.key[at] += detail::about_mean(total.key, g) / total.key.tokens;
-      b.value[at] += detail::about_mean(total.value, g) / total.value.tokens;
+      b.key[at] += total.key.about_mean(g) / total.key.tokens;
+      b.value[at] += total.value.about_mean(g) / total.value.tokens;
       for (index h = g * share; h < (g + 1) * share; ++h) {
         b.query[at] += total.query.products[static_cast<std::size_t>(h)] / total.query.tokens;
         if (sites[k].out < 0) continue;

@@ -40,13 +40,7 @@ result<clipping_problem> clipping_of(const quantization<Recipe, E>& q, int v, co
     x.row(k) = own.row(t - number);
     weight.push_back(q.weight_of(v, t - number, own.rows()));
   }
-  matrix<double> readers = matrix<double>::Zero(x.cols(), x.cols());
-  for (const step* r : q.linear_readers(v)) {
-    const matrix<double> w =
-        q.folded.linears[static_cast<std::size_t>(r->layer)].weight.template cast<double>();
-    readers.noalias() += w.transpose() * w;
-  }
-  return clipping_problem::make(codec, x, weight, std::move(readers), q.recipe.correct_bias);
+  return clipping_problem::make(codec, x, weight, q.readers_gram(v), q.recipe.correct_bias);
 }
 
 /// Moves the ranges of value v to where its readers' outputs lose less, as recipe.clip_steps and clip_sweeps

@@ -5,6 +5,7 @@
 #include <repquant/block/recipe.hpp>
 #include <repquant/codec/check.hpp>
 #include <repquant/core/check_fraction.hpp>
+#include <repquant/kernel/encode_with_feedback.hpp>
 
 #include <limits>
 
@@ -29,6 +30,11 @@ failure check_recipe(const Recipe& r) {
   if (r.scale_rounds < 0) return {errc::bad_option, "recipe: scale_rounds", r.scale_rounds, 0};
   if (r.ratio_rounds < 0) return {errc::bad_option, "recipe: ratio_rounds", r.ratio_rounds, 0};
   if (r.selected_weight < 0) return {errc::bad_option, "recipe: selected_weight", r.selected_weight, 0};
+  if (r.feedback_block < 0 || r.feedback_block > error_feedback::most)
+    return {errc::bad_option, "recipe: feedback_block", r.feedback_block, error_feedback::most};
+  if (failure f = check_fraction(r.feedback_damping, above_zero, std::numeric_limits<double>::max(),
+                                 "recipe: feedback_damping (millionths)"))
+    return f;
   const bool some = r.probability.uniform || r.probability.log2 || r.probability.log_sqrt2;
   return some ? failure{} : failure{errc::bad_option, "recipe: codecs of probabilities", 0, 1};
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <repquant/block/calibrate_channels.hpp>
+#include <repquant/block/feedback.hpp>
 #include <repquant/reparam/fused_norm.hpp>
 
 #include <algorithm>
@@ -131,7 +132,8 @@ failure encode_layer_wise(quantization<Recipe, E>& q, int v, const std::string& 
   const auto found = q.calibrate(v, path, q.activation_codec(to.bits), q.recipe.activation_range);
   if (!found) return found.error();
   to.params = *found;
-  return q.encode(v, path, role, to, std::span<const affine>(&to.params, 1));
+  const std::span<const affine> params(&to.params, 1);
+  return q.encode(v, path, role, to, params, feedback_of(q, v, role, params));
 }
 
 /// Calibrates and encodes value v channel by channel; the linear layers that read it take the scales.
@@ -143,10 +145,11 @@ failure encode_channel_wise(quantization<Recipe, E>& q, int v, const std::string
   const auto found = calibrate_channels(q, v, path, codec, observer);
   if (!found) return found.error();
   const channel_parameters channels = common_channels(q, v, codec, *found);
+  const found_feedback feedback = feedback_of(q, v, role, channels.params);
   const auto layer = fuse_norm(codec, channels.params, q.consumers(v), channels.unit);
   if (!layer) return layer.error().within(path);
   to.params = *layer;
-  return q.encode(v, path, role, to, channels.params);
+  return q.encode(v, path, role, to, channels.params, feedback);
 }
 
 /// The norm that makes value v, or what a hadamard step makes of it; nullptr where there is none.

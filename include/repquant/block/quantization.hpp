@@ -10,6 +10,7 @@
 #include <repquant/block/select_early.hpp>
 #include <repquant/block/shared_weights.hpp>
 #include <repquant/calibrate/calibrator.hpp>
+#include <repquant/calibrate/find_feedback.hpp>
 
 #include <algorithm>
 #include <string>
@@ -125,9 +126,21 @@ struct quantization {
     return made->params().front();
   }
 
-  /// Emits and runs the instruction that encodes value v; one parameter set, or one per column.
+  /// The sum over the linear layers that read a value of W^T W: what an error of it costs them.
+  [[nodiscard]] matrix<double> readers_gram(int v) const {
+    matrix<double> sum = matrix<double>::Zero(cols(v), cols(v));
+    for (const step* r : linear_readers(v)) {
+      const matrix<double> w =
+          folded.linears[static_cast<std::size_t>(r->layer)].weight.template cast<double>();
+      sum.noalias() += w.transpose() * w;
+    }
+    return sum;
+  }
+
+  /// Emits and runs the instruction that encodes value v; one parameter set, or one per column. With
+  /// `feedback`, the errors of codes are fed back.
   failure encode(int v, const std::string& path, site_role role, coded_value& to,
-                 std::span<const affine> params) {
+                 std::span<const affine> params, const found_feedback& feedback = {}) {
     instruction x;
     x.kind = opcode::encode;
     x.a = stream.real(v);
@@ -136,6 +149,12 @@ struct quantization {
     x.bits = to.bits;
     x.per_column = params.size() > 1 ? 1 : 0;
     x.data[0] = constants(params.data(), static_cast<index>(params.size()));
+    if (feedback.block > 0) {
+      x.inner = static_cast<std::int32_t>(feedback.block);
+      x.data[1] = constants(feedback.unit.data(), x.cols);
+      x.data[2] = constants(feedback.order.data(), x.cols);
+      x.data[3] = constants(feedback.reach.data(), static_cast<index>(feedback.reach.size()));
+    }
     x.site = stream.writer().site(path, to.bits, role);
     report.sites.push_back({path, role, to.bits, params.size() > 1 ? "uniform per channel" : "uniform", {}});
     if (failure f = stream.run(x)) return f;

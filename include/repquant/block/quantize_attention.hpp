@@ -4,6 +4,7 @@
 
 #include <repquant/block/attention_parameters.hpp>
 #include <repquant/block/calibrate_channels.hpp>
+#include <repquant/block/feedback.hpp>
 #include <repquant/block/probabilities.hpp>
 #include <repquant/block/quantization.hpp>
 
@@ -77,12 +78,13 @@ failure quantize_attention(quantization<Recipe, E>& state, const step& s) {
     const char* name;
     site_role role;
     std::vector<affine>* params;
+    matrix<double> operand_importance::*importance;
     coded_value coded;
   };
   attention_parameters p;
-  operand operands[] = {{s.a, ".query", site_role::query, &p.query, {}},
-                        {s.b, ".key", site_role::key, &p.key, {}},
-                        {s.c, ".value", site_role::value, &p.value, {}}};
+  operand operands[] = {{s.a, ".query", site_role::query, &p.query, &operand_importance::query, {}},
+                        {s.b, ".key", site_role::key, &p.key, &operand_importance::key, {}},
+                        {s.c, ".value", site_role::value, &p.value, &operand_importance::value, {}}};
   for (operand& o : operands) {
     o.coded.bits = state.bits_of(s.path + o.name, bits);
     if (failure f = operand_parameters(state, o.value, s.path + o.name, o.coded.bits, *o.params)) return f;
@@ -95,11 +97,15 @@ failure quantize_attention(quantization<Recipe, E>& state, const step& s) {
     p.score.assign(static_cast<std::size_t>(s.attention.heads),
                    static_cast<double>(p.query.front().scale) * static_cast<double>(p.key.front().scale));
   }
+  operand_importance importance;
+  if (state.recipe.feedback_block > 0) importance = importance_of_operands(state, s);
   for (operand& o : operands) {
     const std::size_t sets = state.recipe.channel_wise_attention ? o.params->size() : 1;
-    if (failure f = state.encode(o.value, s.path + o.name, o.role, o.coded,
-                                 std::span<const affine>(*o.params).first(sets)))
-      return f;
+    const auto params = std::span<const affine>(*o.params).first(sets);
+    const matrix<double>& cost = importance.*o.importance;
+    const found_feedback feedback =
+        cost.size() == 0 ? found_feedback{} : feedback_for(state.recipe, cost, params);
+    if (failure f = state.encode(o.value, s.path + o.name, o.role, o.coded, params, feedback)) return f;
   }
 
   const std::string path = s.path + ".probabilities";

@@ -84,9 +84,9 @@ failure quantize_norm(quantization<Recipe, E>& q, const step& s) {
   site.params = *layer_wise;
   if (failure f = q.stream.run(norm_instruction(q, s))) return f;
   if (failure f = report_fold(q, s, codec, *channels)) return f;
-  if (failure f =
-          q.encode(s.out, path, site_role::norm_output, site, std::span<const affine>(&site.params, 1)))
-    return f;
+  const std::span<const affine> params(&site.params, 1);
+  const found_feedback feedback = feedback_of(q, s.out, site_role::norm_output, params);
+  if (failure f = q.encode(s.out, path, site_role::norm_output, site, params, feedback)) return f;
   q.report.sites.back().codec = "uniform per channel, folded";
   return {};
 }

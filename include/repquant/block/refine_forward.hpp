@@ -3,6 +3,7 @@
 #pragma once
 
 #include <repquant/block/refine_leaves.hpp>
+#include <repquant/kernel/encode_with_feedback.hpp>
 #include <repquant/train/activations.hpp>
 #include <repquant/train/attention.hpp>
 #include <repquant/train/elementwise.hpp>
@@ -105,10 +106,25 @@ struct refine_forward {
     return a;
   }
 
+  /// What a code is made of where the errors of others are fed back: that moves the value by a constant.
+  node fed_back(pass& x, const instruction& s, node a, const std::vector<node>& leaf) const {
+    if (s.inner == 0) return a;
+    const matrix<>& scale = x.t.value(leaf[0]);
+    const matrix<> zero = rounded(x.t.value(leaf[1]));
+    std::vector<affine> params;
+    for (index j = 0; j < scale.cols(); ++j)
+      params.push_back({scale(0, j), static_cast<std::int32_t>(zero(0, zero.cols() > 1 ? j : 0))});
+    const matrix<>& value = x.t.value(a);
+    matrix<> moved(value.rows(), value.cols());
+    move_by_feedback(uniform{.bits = s.bits}, params, feedback_of(s, model.constants()), value.data(),
+                     value.rows(), value.cols(), moved.data());
+    return differentiable::add(x.t, a, x.t.constant(matrix<>(moved - value)));
+  }
   node encode(pass& x, int i, node a) const {
     const auto at = static_cast<std::size_t>(i);
     const std::vector<node>& leaf = x.leaf[at];
     const bool counted = parameters.units[at].counted;
+    a = fed_back(x, flow.code[at], a, leaf);
     return differentiable::fake_quantize(
         x.t, a, leaf[0], leaf[1],
         {.levels = 1 << flow.code[at].bits,

@@ -33,6 +33,7 @@ struct refine_writer {
     switch (s.kind) {
       case opcode::encode:
         s.data[0] = affines(u);
+        feedback(s);
         s.site = site(s.site);
         break;
       case opcode::linear:
@@ -67,6 +68,13 @@ struct refine_writer {
       const auto bytes = static_cast<std::size_t>(model_view::data_bytes(s, k));
       if (bytes != 0) s.data[k] = writer.constants(model.numbers<float>(s.data[k], bytes / sizeof(float)));
     }
+  }
+  void feedback(instruction& s) const {
+    if (s.inner == 0) return;
+    const error_feedback f = feedback_of(s, model.constants());
+    s.data[1] = writer.constants(f.unit);
+    s.data[2] = writer.constants(f.order);
+    s.data[3] = writer.constants(f.reach);
   }
   [[nodiscard]] std::uint64_t affines(const refine_unit& u) const {
     std::vector<affine> sets;

@@ -16,6 +16,7 @@
 #include <repquant/infer/norm.hpp>
 #include <repquant/infer/rotate.hpp>
 #include <repquant/kernel/encode.hpp>
+#include <repquant/kernel/encode_with_feedback.hpp>
 #include <repquant/kernel/hadamard.hpp>
 #include <repquant/kernel/mix_heads.hpp>
 #include <repquant/kernel/one_nan.hpp>
@@ -128,10 +129,22 @@ void each_row(const float* a, index rows, index cols, float* out, const F& f) no
     f(std::span<const float>(a + i * cols, n), std::span<float>(out + i * cols, n));
 }
 
+/// The error feedback of an encode that has one.
+inline error_feedback feedback_of(const instruction& s, std::span<const std::byte> constants) noexcept {
+  const auto reach = static_cast<index>(error_feedback::reach_of(s.cols, s.inner));
+  return {s.inner, numbers<std::uint8_t>(constants, s.data[2], s.cols),
+          numbers<float>(constants, s.data[1], s.cols), numbers<std::int8_t>(constants, s.data[3], reach)};
+}
+
 template<class Arch>
 void encode_rows(const instruction& s, std::span<const std::byte> constants, const float* a, index rows,
                  std::uint8_t* out) noexcept {
   const uniform codec{.bits = s.bits};
+  if (s.inner > 0) {
+    encode_with_feedback<Arch>(codec, numbers<affine>(constants, s.data[0], s.per_column != 0 ? s.cols : 1),
+                               feedback_of(s, constants), a, rows, s.cols, s.cols, out, s.cols);
+    return;
+  }
   if (s.per_column != 0) {
     const auto params = numbers<affine>(constants, s.data[0], s.cols);
     encode_columns<Arch>(codec, params, a, rows, s.cols, s.cols, out, s.cols);

@@ -8,9 +8,14 @@
 #include <repquant/core/shape.hpp>
 #include <repquant/infer/model_flow.hpp>
 #include <repquant/infer/probability.hpp>
+#include <repquant/kernel/encode_with_feedback.hpp>
 
+#include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 namespace repquant {
 
@@ -59,6 +64,7 @@ class model_view {
   friend class model_writer;
   failure check_instruction(std::size_t i) const noexcept;
   failure check_codes(const instruction& s, std::int64_t at) const noexcept;
+  failure check_order(const instruction& s, std::int64_t at) const noexcept;
   failure check_numbers(const instruction& s, std::int64_t at) const noexcept;
   model_header header_;
   std::span<const instruction> instructions_;
@@ -78,7 +84,9 @@ inline std::uint64_t model_view::data_bytes(const instruction& s, int i) noexcep
   const auto inner = static_cast<std::uint64_t>(s.inner);
   switch (s.kind) {
     case opcode::encode:
-      return i == 0 ? 8 * (s.per_column != 0 ? cols : 1) : 0;
+      if (i == 0) return 8 * (s.per_column != 0 ? cols : 1);
+      if (s.inner == 0) return 0;
+      return i == 1 ? 4 * cols : i == 2 ? cols : error_feedback::reach_of(s.cols, s.inner);
     case opcode::linear:
       return i == 0 ? cols * inner : 4 * cols;
     case opcode::norm:
@@ -141,6 +149,8 @@ inline failure model_view::check_instruction(std::size_t i) const noexcept {
   if (s.kind == opcode::activate && s.function > 3) {
     return {errc::bad_format, "model: function of instruction", at, s.function};
   }
+  if (s.kind == opcode::encode && s.inner > error_feedback::most)
+    return {errc::too_large, "model: block of instruction", s.inner, error_feedback::most};
   const bool coded = s.kind == opcode::encode || s.kind == opcode::linear;
   if (coded && (s.bits < 2 || s.bits > 8)) return {errc::bad_bits, "model: bits of instruction", s.bits, 8};
   if ((s.kind == opcode::linear || s.kind == opcode::attention) && (s.bits_a < 2 || s.bits_a > 8)) {
@@ -160,6 +170,9 @@ inline failure model_view::check_instruction(std::size_t i) const noexcept {
   if (s.kind == opcode::linear && s.bits < 8) {
     if (failure f = check_codes(s, at)) return f;
   }
+  if (s.kind == opcode::encode && s.inner > 0) {
+    if (failure f = check_order(s, at)) return f;
+  }
   return check_numbers(s, at);
 }
 
@@ -169,6 +182,21 @@ inline failure model_view::check_codes(const instruction& s, std::int64_t at) co
   for (std::uint8_t c : numbers<std::uint8_t>(s.data[0], data_bytes(s, 0))) most = c > most ? c : most;
   if (most >> s.bits == 0) return {};
   return {errc::bad_format, "model: largest weight code of instruction", at, most};
+}
+
+/// Every channel of a block is coded once.
+inline failure model_view::check_order(const instruction& s, std::int64_t at) const noexcept {
+  const auto order = numbers<std::uint8_t>(s.data[2], static_cast<std::size_t>(s.cols));
+  for (std::int32_t first = 0; first < s.cols; first += s.inner) {
+    const std::int32_t n = std::min(s.inner, s.cols - first);
+    std::array<bool, error_feedback::most> coded{};
+    for (std::int32_t i = 0; i < n; ++i) {
+      const std::uint8_t channel = order[static_cast<std::size_t>(first + i)];
+      if (channel >= n || std::exchange(coded[channel], true))
+        return {errc::bad_format, "model: order of channels of instruction", at, first + i};
+    }
+  }
+  return {};
 }
 
 /// Zero points beyond what uniform::fit gives would overflow integer arithmetic. Scales of an attention that
@@ -199,6 +227,11 @@ inline failure model_view::check_numbers(const instruction& s, std::int64_t at) 
     const std::size_t sets = s.per_column != 0 ? static_cast<std::size_t>(s.cols) : 1;
     const auto pairs = numbers<std::int32_t>(s.data[0], 2 * sets);
     for (std::size_t k = 1; k < pairs.size(); k += 2) good = good && fits(pairs[k]);
+    if (s.inner > 0) {
+      for (float x : numbers<float>(s.data[1], static_cast<std::size_t>(s.cols))) {
+        if (!std::isfinite(x)) return {errc::bad_format, "model: unit of feedback of instruction", at, 1};
+      }
+    }
   }
   return good ? failure{} : failure{errc::bad_format, "model: zero point of instruction", at, most};
 }

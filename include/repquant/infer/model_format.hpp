@@ -25,7 +25,7 @@ static_assert(std::endian::native == std::endian::little,
 
 /// What an instruction does with its registers. `cols` is the columns of the result.
 enum class opcode : std::uint8_t {
-  encode,       ///< codes out = encode(float a); data[0] affine, one or cols of them
+  encode,       ///< codes out = encode(float a); data[0] affine, one or cols of them; see `instruction`
   linear,       ///< float out = requantize(codes a, weights); see `instruction`
   norm,         ///< float out = layer_norm or rms_norm(float a); data[0] gamma, data[1] beta
   attention,    ///< float out = attention(codes a, b, c)
@@ -43,6 +43,8 @@ enum class opcode : std::uint8_t {
 
 /// One step of a quantized model. Registers are numbers; data are byte offsets into the constants.
 ///
+///   encode     where inner > 0, encode_with_feedback in blocks of so many channels. data: affine, unit float
+///              [cols], order bytes [cols], reach bytes, as kernel/encode_with_feedback.hpp says
 ///   linear     y[t][o] = float(sum_k (a[t][k] - zero_a) (w[o][k] - zw[o])) m[o] + c[o]
 ///              data: w bytes [cols x inner], zw int32 [cols], m float [cols], c float [cols]
 ///   attention  s = sum_d (a[d] - za[d])(b[d] - zero_b); p = encode(softmax(s m[head])), both as
@@ -62,7 +64,7 @@ struct instruction {
   std::int32_t b = -1;
   std::int32_t c = -1;
   std::int32_t cols = 0;   ///< columns of the result
-  std::int32_t inner = 0;  ///< linear: columns of a; attention, mix_heads: head size
+  std::int32_t inner = 0;  ///< linear: columns of a; attention, mix_heads: head size; encode: block
   std::int32_t heads = 0;  ///< attention
   std::int32_t kv_heads = 0;
   std::int32_t site = -1;             ///< encode: its site; attention: the site of the probabilities

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+/// How the errors of codes are fed back (encode_with_feedback), by what the readers of a value make of them.
+#pragma once
+
+#include <repquant/block/head_moments.hpp>
+#include <repquant/block/quantization.hpp>
+#include <repquant/parallel/in_order.hpp>
+
+#include <span>
+
+namespace repquant::detail {
+
+/// The feedback of codes with these parameters, as the recipe has it.
+template<class Recipe>
+found_feedback feedback_for(const Recipe& recipe, const matrix<double>& importance,
+                            std::span<const affine> params) {
+  column<double> steps(static_cast<index>(params.size()));
+  for (index j = 0; j < steps.size(); ++j)
+    steps(j) = static_cast<double>(params[static_cast<std::size_t>(j)].scale);
+  return find_feedback(importance, steps, recipe.feedback_block, recipe.feedback_damping);
+}
+
+/// That of value v for the linear layers that read it, which are as they were before they took its scales.
+template<class Recipe, Executor E>
+found_feedback feedback_of(const quantization<Recipe, E>& q, int v, site_role role,
+                           std::span<const affine> params) {
+  if (q.recipe.feedback_block == 0 || role == site_role::model_input) return {};
+  return feedback_for(q.recipe, q.readers_gram(v), params);
+}
+
+/// Second moments of a value of the quantized stream over all samples.
+template<class Recipe, Executor E>
+head_moments moments_of(const quantization<Recipe, E>& q, int v, index heads) {
+  head_moments total;
+  in_order<head_moments>(
+      q.stream.samples(), q.stream.executor(),
+      [&](index i, head_moments& own) {
+        own = {};
+        own.see(q.stream.reals(i, v), heads);
+      },
+      [&](index, const head_moments& own) { total.add(own); });
+  return total;
+}
+
+/// What errors of the operands of an attention cost, head by head. Of a query: its products with the keys,
+/// about their mean, which adds the same to all scores. Of a key: its products with the queries that read it.
+/// Of a value: what the linear layer behind the attention makes of it; nothing where that is none.
+struct operand_importance {
+  matrix<double> query, key, value;
+};
+template<class Recipe, Executor E>
+operand_importance importance_of_operands(const quantization<Recipe, E>& q, const step& s) {
+  const attention_options& o = s.attention;
+  const index share = o.heads / o.kv_heads;
+  const index d = q.cols(s.a) / o.heads;
+  const index kv_cols = o.kv_heads * d;
+  const head_moments queries = moments_of(q, s.a, o.heads);
+  const head_moments keys = moments_of(q, s.b, o.kv_heads);
+  const bool read_linearly = q.original.readers(s.out).size() == q.linear_readers(s.out).size();
+  const matrix<double> out = read_linearly ? q.readers_gram(s.out) : matrix<double>();
+  operand_importance x{
+      matrix<double>::Zero(o.heads * d, o.heads * d), matrix<double>::Zero(kv_cols, kv_cols), {}};
+  if (read_linearly) x.value = x.key;
+  for (index h = 0; h < o.heads; ++h) {
+    const index g = h / share;
+    x.query.block(h * d, h * d, d, d) = keys.about_mean(g);
+    x.key.block(g * d, g * d, d, d) += queries.products[static_cast<std::size_t>(h)];
+    if (read_linearly) x.value.block(g * d, g * d, d, d) += out.block(h * d, h * d, d, d);
+  }
+  return x;
+}
+
+}  // namespace repquant::detail
