@@ -35,7 +35,7 @@ struct settings {
   std::string report;
   std::string save;
   std::vector<int> bits = {8, 6, 4};
-  std::vector<std::string> recipes = {"naive", "repq", "repquant"};
+  std::vector<std::string> recipes = {"naive", "repq", "repquant", "feedback"};
   std::vector<std::string> networks = {"plain", "unbalanced"};
   std::vector<std::string> engines = {"integer"};
   bool verify = false;
@@ -131,6 +131,7 @@ template<class F>
 auto with_recipe(const std::string& name, int bits, F f) {
   if (name == "naive") return f(rq::with_bits(rq::naive_recipe{}, bits, bits));
   if (name == "repq") return f(rq::with_bits(rq::repq_recipe{}, bits, bits));
+  if (name == "feedback") return f(rq::with_bits(rq::feedback_recipe{}, bits, bits));
   return f(rq::with_bits(rq::repquant_recipe{}, bits, bits));
 }
 
@@ -363,7 +364,7 @@ int main(int argc, char** argv) {
   o.add("data", "DIR", "images: calib-* and dev-*, or the original train-* and t10k-* files", s.data);
   o.add("weights", "FILE", "the network, a safetensors file", s.weights);
   o.add("bits", "LIST", "widths of weights and activations", s.bits, 2, 8);
-  o.add("recipe", "LIST", "recipes", s.recipes, {"naive", "repq", "repquant"});
+  o.add("recipe", "LIST", "recipes", s.recipes, {"naive", "repq", "repquant", "feedback"});
   o.add("network", "LIST", "networks", s.networks, {"plain", "unbalanced"});
   o.add("engine", "LIST", "engines", s.engines, {"integer", "simulated"});
   o.flag("verify", "compare every code and logit of both engines; slow", s.verify);

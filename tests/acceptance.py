@@ -29,6 +29,10 @@ def main():
         check(f"plain, repquant W{bits}A{bits}, at least {least}", top1[0], top1[0] >= least)
         check(f"unbalanced W{bits}A{bits} against plain, within {UNBALANCED}", top1[1] - top1[0],
               abs(top1[1] - top1[0]) <= UNBALANCED)
+        # fed back, logits lose about half
+        error = [found["plain", r, bits, "integer"]["logits_error"] for r in ("feedback", "repquant")]
+        check(f"plain, logits error of W{bits}A{bits} fed back over repquant", error[0] / error[1],
+              error[0] <= 0.7 * error[1])
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -47,11 +47,18 @@ inline constexpr const char* baseline_recipe = "repq_vit";
 inline std::vector<accuracy_recipe> accuracy_recipes(bool share_weights = true) {
   repquant::repquant_recipe recipe;
   recipe.share_weights = share_weights;
+  repquant::repquant_recipe feedback = recipe;
+  feedback.feedback_block = repquant::feedback_recipe{}.feedback_block;
+  // accuracy first: errors reach as far as they can
+  repquant::repquant_recipe refinable = recipe;
+  refinable.feedback_block = repquant::error_feedback::most;
   return {
       integer_recipe("naive", repquant::naive_recipe{}, false),
       {baseline_recipe, "simulated", published_repq_vit},
       integer_recipe("repquant", recipe),
-      {"repquant_refined", "integer", [recipe](const recipe_task& task) { return refined(recipe, task); }},
+      integer_recipe("repquant_feedback", feedback),
+      {"repquant_refined", "integer",
+       [refinable](const recipe_task& task) { return refined(refinable, task); }},
   };
 }
 

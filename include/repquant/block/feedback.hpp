@@ -6,18 +6,19 @@
 #include <repquant/block/quantization.hpp>
 #include <repquant/parallel/in_order.hpp>
 
+#include <algorithm>
 #include <span>
 
 namespace repquant::detail {
 
-/// The feedback of codes with these parameters, as the recipe has it.
+/// The feedback of codes with these parameters, as the recipe has it, in blocks of at most `block` channels.
 template<class Recipe>
 found_feedback feedback_for(const Recipe& recipe, const matrix<double>& importance,
-                            std::span<const affine> params) {
+                            std::span<const affine> params, index block) {
   column<double> steps(static_cast<index>(params.size()));
   for (index j = 0; j < steps.size(); ++j)
     steps(j) = static_cast<double>(params[static_cast<std::size_t>(j)].scale);
-  return find_feedback(importance, steps, recipe.feedback_block, recipe.feedback_damping);
+  return find_feedback(importance, steps, block, recipe.feedback_damping);
 }
 
 /// That of value v for the linear layers that read it, which are as they were before they took its scales.
@@ -25,7 +26,7 @@ template<class Recipe, Executor E>
 found_feedback feedback_of(const quantization<Recipe, E>& q, int v, site_role role,
                            std::span<const affine> params) {
   if (q.recipe.feedback_block == 0 || role == site_role::model_input) return {};
-  return feedback_for(q.recipe, q.readers_gram(v), params);
+  return feedback_for(q.recipe, q.readers_gram(v), params, q.recipe.feedback_block);
 }
 
 /// Second moments of a value of the quantized stream over all samples.
@@ -47,6 +48,7 @@ head_moments moments_of(const quantization<Recipe, E>& q, int v, index heads) {
 /// Of a value: what the linear layer behind the attention makes of it; nothing where that is none.
 struct operand_importance {
   matrix<double> query, key, value;
+  index block = 0;  ///< what the recipe allows, in equal parts of a head: no error reaches another one
 };
 template<class Recipe, Executor E>
 operand_importance importance_of_operands(const quantization<Recipe, E>& q, const step& s) {
@@ -61,6 +63,8 @@ operand_importance importance_of_operands(const quantization<Recipe, E>& q, cons
   operand_importance x{
       matrix<double>::Zero(o.heads * d, o.heads * d), matrix<double>::Zero(kv_cols, kv_cols), {}};
   if (read_linearly) x.value = x.key;
+  x.block = std::min(d, q.recipe.feedback_block);
+  while (d % x.block != 0) --x.block;
   for (index h = 0; h < o.heads; ++h) {
     const index g = h / share;
     x.query.block(h * d, h * d, d, d) = keys.about_mean(g);

@@ -149,7 +149,7 @@ struct quantization {
     x.bits = to.bits;
     x.per_column = params.size() > 1 ? 1 : 0;
     x.data[0] = constants(params.data(), static_cast<index>(params.size()));
-    if (feedback.block > 0) {
+    if (feedback.block > 1) {
       x.inner = static_cast<std::int32_t>(feedback.block);
       x.data[1] = constants(feedback.unit.data(), x.cols);
       x.data[2] = constants(feedback.order.data(), x.cols);

@@ -104,7 +104,7 @@ failure quantize_attention(quantization<Recipe, E>& state, const step& s) {
     const auto params = std::span<const affine>(*o.params).first(sets);
     const matrix<double>& cost = importance.*o.importance;
     const found_feedback feedback =
-        cost.size() == 0 ? found_feedback{} : feedback_for(state.recipe, cost, params);
+        cost.size() == 0 ? found_feedback{} : feedback_for(state.recipe, cost, params, importance.block);
     if (failure f = state.encode(o.value, s.path + o.name, o.role, o.coded, params, feedback)) return f;
   }
 

@@ -7,6 +7,7 @@
 #include <repquant/codec/uniform.hpp>
 #include <repquant/core/config.hpp>
 #include <repquant/kernel/narrow.hpp>
+#include <repquant/kernel/transpose_bytes.hpp>
 
 #include <algorithm>
 #include <array>
@@ -62,7 +63,7 @@ template<std::size_t Groups, Lane V, class Store>
 inline void feed_panel(const uniform& codec, const feedback_block& b, index first, index last,
                        const std::array<const std::int8_t*, fed_panel>& reach,
                        const std::array<V, Groups>* value, std::array<V, Groups>* moved,
-                       std::array<std::array<V, Groups>, fed_panel>& error, const Store& store) noexcept {
+                       std::array<std::array<V, Groups>, fed_panel>& error, Store& store) noexcept {
   for (index i = first; i < last; ++i) {
     const index channel = b.order[i];
     const auto p = uniform::spread<V>(b.params[b.step * channel]);
@@ -85,7 +86,7 @@ inline void feed_panel(const uniform& codec, const feedback_block& b, index firs
 /// One block of at most `Groups * lane_width<V>` rows and at most `Most` channels.
 template<std::size_t Groups, std::size_t Most, Lane V, class Store>
 inline void feed_block(const uniform& codec, const feedback_block& b, const float* x, index rows,
-                       index stride, const Store& store) noexcept {
+                       index stride, Store& store) noexcept {
   using group = std::array<V, Groups>;
   std::array<group, Most> value;
   std::array<group, Most> moved;
@@ -124,50 +125,91 @@ inline void feed_block(const uniform& codec, const feedback_block& b, const floa
   }
 }
 
-/// All blocks of at most `Groups * lane_width<V>` rows. store(channel, moved values, their codes)
+/// All blocks of at most `Groups * lane_width<V>` rows. store(channel of its block, moved values, their
+/// codes), and store.finish(first channel of a block, its channels) behind each
 template<std::size_t Groups, std::size_t Most, Lane V, class Store>
 inline void feed_rows(const uniform& codec, std::span<const affine> params, const error_feedback& f,
-                      const float* x, index rows, index cols, index stride, const Store& store) noexcept {
+                      const float* x, index rows, index cols, index stride, Store& store) noexcept {
   const std::int8_t* reach = f.reach.data();
   const index step = params.size() > 1 ? 1 : 0;
   for (index left = 0; left < cols; left += f.block) {
     const index n = std::min(f.block, cols - left);
     feed_block<Groups, Most, V>(
         codec, {n, params.data() + step * left, step, f.order.data() + left, f.unit.data() + left, reach},
-        x + left, rows, stride,
-        [&](index channel, const auto& moved, const auto& code) { store(left + channel, moved, code); });
+        x + left, rows, stride, store);
+    store.template finish<Groups>(left, n);
     reach += error_feedback::reach_of(n);
   }
 }
 
+/// Keeps the codes of a block, channel by channel, until they are written in rows.
+template<Lane V>
+struct code_store {
+  std::uint8_t* to;
+  index stride;
+  index rows = 0;
+  std::array<std::uint8_t, std::size_t{512} * lane_width<V>> kept;
+
+  template<std::size_t Groups>
+  void operator()(index channel, const std::array<V, Groups>&, const std::array<ints_of<V>, Groups>& code) {
+    for (std::size_t g = 0; g < Groups; ++g)
+      narrow(code[g], kept.data() + (static_cast<std::size_t>(channel) * Groups + g) * lane_width<V>);
+  }
+  template<std::size_t Groups>
+  void finish(index left, index n) {
+    transpose_bytes(kept.data(), Groups * lane_width<V>, n, rows, to + left, stride);
+  }
+  void next() { to += rows * stride; }
+};
+
+/// Writes moved values.
+template<Lane V>
+struct value_store {
+  float* to;
+  index stride;
+  index rows = 0;
+  index left = 0;
+
+  template<std::size_t Groups>
+  void operator()(index channel, const std::array<V, Groups>& moved, const std::array<ints_of<V>, Groups>&) {
+    std::array<float, Groups * lane_width<V>> values;
+    for (std::size_t g = 0; g < Groups; ++g) lane::store(values.data() + g * lane_width<V>, moved[g]);
+    for (index r = 0; r < rows; ++r) to[r * stride + left + channel] = values[static_cast<std::size_t>(r)];
+  }
+  template<std::size_t Groups>
+  void finish(index, index n) {
+    left += n;
+  }
+  void next() {
+    to += rows * stride;
+    left = 0;
+  }
+};
+
 /// All rows, as many registers of them at a time as there are and as the stack has room for.
-/// store(first row, rows, channel, registers of moved values, of their codes)
 template<Lane V, class Store>
 inline void feed_all(const uniform& codec, std::span<const affine> params, const error_feedback& f,
-                     const float* x, index rows, index cols, index stride, const Store& store) noexcept {
+                     const float* x, index rows, index cols, index stride, Store store) noexcept {
   REPQUANT_ASSERT(static_cast<index>(f.order.size()) == cols);
   constexpr index lanes = lane_width<V>;
   constexpr std::size_t small = 64;
   const bool wide = f.block > static_cast<index>(small) && cols > static_cast<index>(small);
-  for (index top = 0; top < rows;) {
-    const index left = rows - top;
-    const index here = std::min(left, (wide ? 1 : 4) * lanes);
+  for (index top = 0; top < rows; top += store.rows, store.next()) {
+    store.rows = std::min(rows - top, (wide ? 2 : 4) * lanes);
     const auto run = [&]<std::size_t Groups, std::size_t Most>() {
-      feed_rows<Groups, Most, V>(codec, params, f, x + top * stride, here, cols, stride,
-                                 [&](index channel, const auto& moved, const auto& code) {
-                                   store(top, here, channel, moved, code);
-                                 });
+      feed_rows<Groups, Most, V>(codec, params, f, x + top * stride, store.rows, cols, stride, store);
     };
-    if (wide) {
+    if (wide && store.rows > lanes) {
+      run.template operator()<2, error_feedback::most>();
+    } else if (wide) {
       run.template operator()<1, error_feedback::most>();
-    } else if (here > 2 * lanes) {
+    } else if (store.rows > 2 * lanes) {
       run.template operator()<4, small>();
-    } else if (here > lanes) {
+    } else if (store.rows > lanes) {
       run.template operator()<2, small>();
     } else {
       run.template operator()<1, small>();
     }
-    top += here;
   }
 }
 
@@ -193,15 +235,8 @@ inline void encode_with_feedback(const uniform& codec_in, std::span<const affine
                                  index row_stride, std::uint8_t* codes, index code_stride) noexcept {
   using V = lane_of<Arch>;
   const uniform codec = codec_in;  // a copy: codes may alias anything that has an address
-  std::array<std::uint8_t, 4 * lane_width<V>> made;
   detail::feed_all<V>(codec, params, feedback, x, rows, cols, row_stride,
-                      [&](index top, index here, index column, const auto&, const auto& code) {
-                        for (std::size_t g = 0; g < code.size(); ++g)
-                          narrow(code[g], made.data() + g * lane_width<V>);
-                        std::uint8_t* const to = codes + top * code_stride + column;
-                        for (index r = 0; r < here; ++r)
-                          to[r * code_stride] = made[static_cast<std::size_t>(r)];
-                      });
+                      detail::code_store<V>{codes, code_stride});
 }
 
 /// What the errors of the codes move the values to: values whose own codes are those of
@@ -215,14 +250,7 @@ inline void move_by_feedback(const uniform& codec, std::span<const affine> param
                              const error_feedback& feedback, const float* x, index rows, index cols,
                              float* out) noexcept {
   using V = lane_of<Arch>;
-  std::array<float, 4 * lane_width<V>> made;
-  detail::feed_all<V>(codec, params, feedback, x, rows, cols, cols,
-                      [&](index top, index here, index column, const auto& moved, const auto&) {
-                        for (std::size_t g = 0; g < moved.size(); ++g)
-                          lane::store(made.data() + g * lane_width<V>, moved[g]);
-                        for (index r = 0; r < here; ++r)
-                          out[(top + r) * cols + column] = made[static_cast<std::size_t>(r)];
-                      });
+  detail::feed_all<V>(codec, params, feedback, x, rows, cols, cols, detail::value_store<V>{out, cols});
 }
 
 }  // namespace repquant
