@@ -30,7 +30,7 @@ def main():
         check(f"unbalanced W{bits}A{bits} against plain, within {UNBALANCED}", top1[1] - top1[0],
               abs(top1[1] - top1[0]) <= UNBALANCED)
         # fed back, logits lose about half
-        error = [found["plain", r, bits, "integer"]["logits_error"] for r in ("feedback", "repquant")]
+        error = [found["plain", r, bits, "integer"]["logits_error_percent"] for r in ("feedback", "repquant")]
         check(f"plain, logits error of W{bits}A{bits} fed back over repquant", error[0] / error[1],
               error[0] <= 0.7 * error[1])
     print(f"{passed} passed, {failed} failed")

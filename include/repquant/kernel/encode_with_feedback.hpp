@@ -150,6 +150,8 @@ struct code_store {
   index rows = 0;
   std::array<std::uint8_t, std::size_t{512} * lane_width<V>> kept;
 
+  code_store(std::uint8_t* codes, index code_stride) : to(codes), stride(code_stride) {}
+
   template<std::size_t Groups>
   void operator()(index channel, const std::array<V, Groups>&, const std::array<ints_of<V>, Groups>& code) {
     for (std::size_t g = 0; g < Groups; ++g)
@@ -236,7 +238,7 @@ inline void encode_with_feedback(const uniform& codec_in, std::span<const affine
   using V = lane_of<Arch>;
   const uniform codec = codec_in;  // a copy: codes may alias anything that has an address
   detail::feed_all<V>(codec, params, feedback, x, rows, cols, row_stride,
-                      detail::code_store<V>{codes, code_stride});
+                      detail::code_store<V>(codes, code_stride));
 }
 
 /// What the errors of the codes move the values to: values whose own codes are those of
