@@ -129,11 +129,12 @@ void each_row(const float* a, index rows, index cols, float* out, const F& f) no
     f(std::span<const float>(a + i * cols, n), std::span<float>(out + i * cols, n));
 }
 
-/// The error feedback of an encode that has one.
+/// The error feedback of an encode that has one. Where it has no integers, no one has checked their offset.
 inline error_feedback feedback_of(const instruction& s, std::span<const std::byte> constants) noexcept {
   const auto reach = static_cast<index>(error_feedback::reach_of(s.cols, s.inner));
   return {s.inner, numbers<std::uint8_t>(constants, s.data[2], s.cols),
-          numbers<float>(constants, s.data[1], s.cols), numbers<std::int8_t>(constants, s.data[3], reach)};
+          numbers<float>(constants, s.data[1], s.cols),
+          reach > 0 ? numbers<std::int8_t>(constants, s.data[3], reach) : std::span<const std::int8_t>()};
 }
 
 template<class Arch>

@@ -77,7 +77,7 @@ inline void feed_panel(const uniform& codec, const feedback_block& b, index firs
     store(channel, moved[i], code);
     const std::int8_t* const row = reach[static_cast<std::size_t>(i - first)];
     for (index j = i + 1; j < last; ++j) {
-      const V factor(static_cast<float>(row[j]));
+      const V factor(static_cast<float>(row[j - i - 1]));
       for (std::size_t g = 0; g < Groups; ++g) moved[j][g] = lane::sub(moved[j][g], lane::mul(factor, e[g]));
     }
   }
@@ -104,15 +104,16 @@ inline void feed_block(const uniform& codec, const feedback_block& b, const floa
   const std::int8_t* from = b.reach;
   for (index first = 0; first < b.n; first += fed_panel) {
     const index last = std::min(first + fed_panel, b.n);
-    std::array<const std::int8_t*, fed_panel> reach{};  // of each step, by the later step
+    std::array<const std::int8_t*, fed_panel> reach{};  // of each step: those of the later ones
     for (index i = first; i < last; ++i) {
-      reach[static_cast<std::size_t>(i - first)] = from - (i + 1);
+      reach[static_cast<std::size_t>(i - first)] = from;
       from += b.n - 1 - i;
     }
     feed_panel<Groups, V>(codec, b, first, last, reach, value.data(), moved.data(), error, store);
     if (last == b.n) break;
     for (std::size_t k = 0; k < fed_panel; ++k) {
-      for (index j = last; j < b.n; ++j) factors[k][static_cast<std::size_t>(j)] = reach[k][j];
+      const index next = first + static_cast<index>(k) + 1;
+      for (index j = last; j < b.n; ++j) factors[k][static_cast<std::size_t>(j)] = reach[k][j - next];
     }
     for (auto j = static_cast<std::size_t>(last); j < static_cast<std::size_t>(b.n); ++j) {
       group to = moved[j];

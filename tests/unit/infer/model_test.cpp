@@ -25,7 +25,8 @@ struct aligned_bytes {
 };
 
 /// A model with every kind of instruction: a token in front, positions, attention with a shared key head, an
-/// RMS norm, a base for each head, mixed columns, both ways to end.
+/// RMS norm, a base for each head, mixed columns, codes with feedback in blocks of three and of one, both
+/// ways to end.
 class every_kind {
  public:
   every_kind() {
@@ -43,7 +44,7 @@ class every_kind {
     s.data[1] = reals({0, 0.1F, 0, -0.1F});
     s.eps = 1e-5F;
     add(s);
-    const std::int32_t normed = encode(last(), d, true, "norm.out");
+    const std::int32_t normed = encode(last(), d, true, "norm.out", 3);
     linear(normed, d, d);
     s = make(rq::opcode::rotate, d, last());
     s.heads = 2;
@@ -57,7 +58,7 @@ class every_kind {
     add(s);
     const std::int32_t q = encode(last(), d, false, "q");
     linear(normed, d, d / 2);
-    const std::int32_t k = encode(last(), d / 2, false, "k");
+    const std::int32_t k = encode(last(), d / 2, false, "k", 1);
     linear(normed, d, d / 2);
     const std::int32_t v = encode(last(), d / 2, false, "v");
     s = make(rq::opcode::attention, d, q);
@@ -123,12 +124,26 @@ class every_kind {
     w_.add(s);
   }
   std::uint64_t reals(const std::vector<float>& x) { return w_.constants(std::span<const float>(x)); }
-  std::int32_t encode(std::int32_t a, std::int32_t cols, bool per_column, const char* path) {
+  /// With `block`, errors of codes are fed back in blocks of at most three.
+  std::int32_t encode(std::int32_t a, std::int32_t cols, bool per_column, const char* path,
+                      std::int32_t block = 0) {
     rq::instruction s = make(rq::opcode::encode, cols, a);
     s.bits = 4;
     s.per_column = per_column ? 1 : 0;
     const std::vector<rq::affine> params(per_column ? static_cast<std::size_t>(cols) : 1, {0.25F, 8});
     s.data[0] = w_.constants(std::span<const rq::affine>(params));
+    if (block > 0) {
+      s.inner = block;
+      std::vector<std::uint8_t> order;
+      for (std::int32_t j = 0; j < cols; ++j) {
+        const std::int32_t n = std::min(block, cols - j / block * block);
+        order.push_back(static_cast<std::uint8_t>((j % block + n - 1) % n));  // the last, the first, ..
+      }
+      const std::vector<std::int8_t> reach{100, -127, 90};
+      s.data[1] = reals(std::vector<float>(order.size(), 0.0078125F));
+      s.data[2] = w_.constants(std::span<const std::uint8_t>(order));
+      s.data[3] = w_.constants(std::span<const std::int8_t>(reach));
+    }
     s.site = w_.site(path, 4, rq::site_role::linear_input);
     add(s);
     return last();
@@ -207,6 +222,11 @@ TEST_CASE("a saved model is looked at where it lies", "[infer][model]") {
   const auto* constants = view.constants().data();
   CHECK((constants > first && constants < first + bytes.size));  // nothing was copied
   CHECK(view.numbers<float>(view.instructions()[0].data[0], 4)[2] == 1);
+  const rq::instruction& fed = view.instructions()[3];
+  REQUIRE(fed.inner == 3);
+  const auto order = view.numbers<std::uint8_t>(fed.data[2], 4);
+  CHECK(std::vector<int>(order.begin(), order.end()) == std::vector<int>{2, 0, 1, 0});
+  CHECK(view.numbers<std::int8_t>(fed.data[3], 3)[1] == -127);
   for (rq::index rows = 1; rows <= 5; ++rows) CHECK_FALSE(run(bytes.all(), rows));
   CHECK(says(run(bytes.all(), 6), rq::errc::shape_mismatch, "rows"));
 }
@@ -416,16 +436,19 @@ TEST_CASE("instructions that do not fit together are refused with their number",
     refused(with(attention, [&](auto& s) { s.data[k] = end; }), bad, "constants of", attention);
     refused(with(attention, [&](auto& s) { s.data[k] = ~std::uint64_t{7}; }), bad, "constants of", attention);
   }
-  const auto with_number = [&](int k, std::uint64_t number, auto value) {
-    const auto* constants = view.constants().data() + good[attention].data[k] + 4 * number;
+  const auto with_constant = [&](std::size_t i, int k, std::uint64_t number, auto value) {
+    const auto* constants = view.constants().data() + good[i].data[k] + sizeof value * number;
     std::byte* const place = bytes.all().data() + (constants - bytes.all().data());
-    std::byte before[4];
-    std::memcpy(before, place, 4);
-    std::memcpy(place, &value, 4);
+    std::byte before[sizeof value];
+    std::memcpy(before, place, sizeof value);
+    std::memcpy(place, &value, sizeof value);
     sign(bytes.all());
     const rq::failure f = open(bytes.all());
-    std::memcpy(place, before, 4);
+    std::memcpy(place, before, sizeof value);
     return f;
+  };
+  const auto with_number = [&](int k, std::uint64_t number, auto value) {
+    return with_constant(attention, k, number, value);
   };
   for (const float x : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
     refused(with_number(0, 1, x), bad, "scale of", attention);
@@ -438,6 +461,37 @@ TEST_CASE("instructions that do not fit together are refused with their number",
   refused(with_number(2, 1, -(1 << 22) - 1), bad, "zero point", attention);
   CHECK_FALSE(with_number(1, 3, 1 << 22));
   CHECK_FALSE(with_number(2, 1, -(1 << 22)));
+  // codes with feedback: blocks that are not too large, whole numbers, every channel of a block once
+  REQUIRE(good[encode].inner == 3);
+  rq::failure fed = with(encode, [](auto& s) { s.inner = 257; });
+  refused(fed, rq::errc::too_large, "block of instruction", 257);
+  CHECK(fed.want == 256);
+  refused(with(encode, [](auto& s) { s.inner = -1; }), bad, "columns of instruction", encode);
+  CHECK_FALSE(with(encode, [](auto& s) { s.inner = 0; }));
+  fed = with(encode, [](auto& s) { s.inner = 4; });  // the order is that of three channels and one
+  refused(fed, bad, "order of channels", encode);
+  CHECK(fed.want == 3);
+  const std::uint64_t sizes[] = {32, 16, 4, 3};
+  for (const int k : {0, 1, 2, 3}) {
+    CHECK(rq::model_view::data_bytes(good[encode], k) == sizes[k]);
+    for (const std::uint64_t offset : {good[encode].data[k] + 4, end, ~std::uint64_t{7}}) {
+      fed = with(encode, [&](auto& s) { s.data[k] = offset; });
+      refused(fed, bad, "constants of instruction", encode);
+      CHECK(fed.want == static_cast<std::int64_t>(offset));
+    }
+  }
+  for (const float x : {std::nanf(""), HUGE_VALF, -HUGE_VALF})
+    refused(with_constant(encode, 1, 3, x), bad, "unit of feedback", encode);
+  CHECK_FALSE(with_constant(encode, 1, 3, -3e38F));
+  for (const int channel : {0, 1, 3, 255}) {  // coded twice, twice, of another block, of none
+    fed = with_constant(encode, 2, 0, static_cast<std::uint8_t>(channel));
+    refused(fed, bad, "order of channels", encode);
+    CHECK(fed.want == (channel == 0 ? 1 : channel == 1 ? 2 : 0));
+  }
+  refused(with_constant(encode, 2, 3, std::uint8_t{1}), bad, "order of channels",
+          encode);  // of a block of one
+  for (const int reach : {-128, 127})
+    CHECK_FALSE(with_constant(encode, 3, 2, static_cast<std::int8_t>(reach)));
   refused(with(find(opcode::activate), [](auto& s) { s.function = 4; }), bad, "function",
           find(opcode::activate));
   refused(with(add, [](auto& s) { s.kind = opcode::mean_rows; }), mismatch, "rows of instruction", select);

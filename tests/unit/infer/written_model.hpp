@@ -31,7 +31,9 @@ class builder {
     s.b = b;
     return add(s);
   }
-  std::int32_t encode(std::int32_t a, std::int32_t cols, int bits = 8, bool per_column = false) {
+  /// With `block`, errors of codes are fed back in blocks of so many columns.
+  std::int32_t encode(std::int32_t a, std::int32_t cols, int bits = 8, bool per_column = false,
+                      std::int32_t block = 0) {
     rq::instruction s = make(rq::opcode::encode, cols, a);
     s.bits = bits;
     s.per_column = per_column ? 1 : 0;
@@ -39,6 +41,7 @@ class builder {
     for (rq::affine& p : params)
       p = {6.0F / static_cast<float>(1 << bits) * (1 + 0.1F * uniform()), 1 << (bits - 1)};
     s.data[0] = writer_.constants(std::span<const rq::affine>(params));
+    if (block > 0) feed_back(s, block);
     s.site = site("site", bits, rq::site_role::linear_input);
     return add(s);
   }
@@ -147,18 +150,19 @@ class builder {
   }
 
   /// A pre-norm block with rotary positions, heads of 4 columns that share keys two by two, queries and keys
-  /// in other bases behind the positions, a gated MLP whose last layer reads mixed columns.
+  /// in other bases behind the positions, a gated MLP whose last layer reads mixed columns; codes with
+  /// feedback in blocks that divide the columns, that do not, and that are larger.
   std::int32_t decoder_block(std::int32_t x, std::int32_t heads, std::int32_t most, bool causal = true) {
     const std::int32_t cols = 4 * heads;
-    const std::int32_t n1 = encode(norm(x, cols, true), cols);
+    const std::int32_t n1 = encode(norm(x, cols, true), cols, 8, false, 5);
     const std::int32_t turned = rotate(linear(n1, cols, cols), cols, heads, most);
-    const std::int32_t q = encode(mix_heads(turned, cols, 4), cols);
+    const std::int32_t q = encode(mix_heads(turned, cols, 4), cols, 8, false, 4);
     const std::int32_t turned_k = rotate(linear(n1, cols, cols / 2), cols / 2, heads / 2, most);
-    const std::int32_t k = encode(mix_heads(turned_k, cols / 2, 4), cols / 2, 8, true);
+    const std::int32_t k = encode(mix_heads(turned_k, cols / 2, 4), cols / 2, 8, true, 3);
     const std::int32_t v = encode(linear(n1, cols, cols / 2), cols / 2);
     const std::int32_t mixed = encode(attention(q, k, v, heads, heads / 2, 4, causal), cols);
     const std::int32_t y = add_instruction(rq::opcode::add, cols, x, linear(mixed, cols, cols));
-    const std::int32_t n2 = encode(norm(y, cols), cols, 4, true);
+    const std::int32_t n2 = encode(norm(y, cols), cols, 4, true, 100);
     const std::int32_t gate = activate(rq::activation::silu, linear(n2, cols, 3 * cols, 4), 3 * cols);
     const std::int32_t up = linear(n2, cols, 3 * cols, 4);
     const std::int32_t gated = add_instruction(rq::opcode::multiply, 3 * cols, gate, up);
@@ -186,6 +190,20 @@ class builder {
   }
   std::int32_t site(const char* name, int bits, rq::site_role role) {
     return writer_.site(name + std::to_string(registers_), bits, role);
+  }
+  /// Channels in an order of their own, factors up to 0.7.
+  void feed_back(rq::instruction& s, std::int32_t block) {
+    s.inner = block;
+    std::vector<std::uint8_t> order;
+    std::vector<std::int8_t> reach(rq::error_feedback::reach_of(s.cols, block));
+    for (std::int32_t j = 0; j < s.cols; ++j) {
+      const std::int32_t n = std::min(block, s.cols - j / block * block);
+      order.push_back(static_cast<std::uint8_t>(n - 1 - (j % block + 3) % n));
+    }
+    for (std::int8_t& r : reach) r = static_cast<std::int8_t>(static_cast<int>(random_() % 255) - 127);
+    s.data[1] = reals(order.size(), 0, 0.7F / 127);
+    s.data[2] = writer_.constants(std::span<const std::uint8_t>(order));
+    s.data[3] = writer_.constants(std::span<const std::int8_t>(reach));
   }
   float uniform() { return static_cast<float>(random_() % 2000) / 1000.0F - 1; }
   std::uint64_t reals(std::size_t n, float middle, float spread) {
