@@ -54,4 +54,32 @@ fed_row feed_back(const feedback& f, const std::vector<float>& x, const Code& co
   return out;
 }
 
+/// A row of exact values that are known up to bounds, moved by the errors of codes that are given:
+/// value(column) of each. The bounds become those of a float engine that gave these codes. It rounds the
+/// difference of value and x, its product with the unit, that with an integer, and each difference: 2^-24 of
+/// each, to first order.
+template<class Value>
+void move_near(const feedback& f, std::ptrdiff_t cols, double* x, double* error, const Value& value) {
+  constexpr double u = 0x1p-24 * (1 + 0x1p-10);  // for what first order leaves out
+  const std::vector<double> own(x, x + cols);
+  const std::vector<double> own_error(error, error + cols);
+  const std::int8_t* reach = f.reach;
+  for (std::ptrdiff_t left = 0; left < cols; left += f.block) {
+    const std::ptrdiff_t end = left + f.block < cols ? left + f.block : cols;
+    for (std::ptrdiff_t i = left; i < end; ++i) {
+      const std::ptrdiff_t now = left + f.order[i];
+      const auto at = static_cast<std::size_t>(now);
+      const auto unit = static_cast<double>(f.unit[i]);
+      const double fed = unit * (static_cast<double>(value(now)) - own[at]);
+      const double fed_error = std::fabs(unit) * own_error[at] + 2 * u * std::fabs(fed);
+      for (std::ptrdiff_t j = i + 1; j < end; ++j) {
+        const std::ptrdiff_t later = left + f.order[j];
+        const double factor = *reach++;
+        x[later] -= factor * fed;
+        error[later] += std::fabs(factor) * (fed_error + u * std::fabs(fed)) + u * std::fabs(x[later]);
+      }
+    }
+  }
+}
+
 }  // namespace oracle

@@ -11,6 +11,7 @@
 
 #include <repquant/infer/model.hpp>
 
+#include "oracle/feedback.hpp"
 #include "oracle/infer.hpp"
 #include <algorithm>
 #include <limits>
@@ -168,16 +169,40 @@ class model {
   /// The codes of numbers, which are rounded to float first: the library's meaning of a code.
   [[nodiscard]] table encode(const repquant::instruction& s, const table& a) const {
     table out{a.rows, a.cols, {}, {}, std::vector<int>(a.value.size())};
-    for (std::size_t i = 0; i < a.value.size(); ++i) {
-      const auto [scale, zero] = params(s, static_cast<std::ptrdiff_t>(i) % a.cols);
-      out.code[i] = uniform_code(static_cast<float>(a.value[i]), scale, zero, s.bits);
+    const auto code = [&](float x, std::ptrdiff_t j) {
+      const auto [scale, zero] = params(s, j);
+      return uniform_code(x, scale, zero, s.bits);
+    };
+    for (std::ptrdiff_t t = 0; t < a.rows; ++t) {
+      std::vector<float> x(static_cast<std::size_t>(a.cols));
+      for (std::size_t j = 0; j < x.size(); ++j) x[j] = static_cast<float>(a.value[a.at(t, 0) + j]);
+      if (s.inner > 0)
+        x = feed_back(feedback_of(s), x, code, [&](int q, std::ptrdiff_t j) {
+              return value_of(s, q, j);
+            }).moved;
+      for (std::ptrdiff_t j = 0; j < a.cols; ++j)
+        out.code[a.at(t, j)] = code(x[static_cast<std::size_t>(j)], j);
     }
     return out;
   }
-  /// The code of entry i of a table of numbers that are known up to their bounds.
-  [[nodiscard]] coded near(const repquant::instruction& s, const table& a, std::size_t i) const {
-    const auto [scale, zero] = params(s, static_cast<std::ptrdiff_t>(i) % a.cols);
-    return uniform_near(a.value[i], a.error[i], static_cast<double>(scale), zero, s.bits);
+  /// The codes of numbers that are known up to their bounds. Where errors are fed back, those of `forced`,
+  /// which an engine gave these numbers: a code that may fall either way decides about later ones.
+  [[nodiscard]] std::vector<coded> near(const repquant::instruction& s, table a,
+                                        const std::vector<int>& forced) const {
+    std::vector<coded> all(a.value.size());
+    for (std::ptrdiff_t t = 0; t < a.rows; ++t) {
+      const std::size_t first = a.at(t, 0);
+      if (s.inner > 0) {
+        move_near(feedback_of(s), a.cols, a.value.data() + first, a.error.data() + first,
+                  [&](std::ptrdiff_t j) { return value_of(s, forced[a.at(t, j)], j); });
+      }
+      for (std::ptrdiff_t j = 0; j < a.cols; ++j) {
+        const auto [scale, zero] = params(s, j);
+        const std::size_t at = a.at(t, j);
+        all[at] = uniform_near(a.value[at], a.error[at], static_cast<double>(scale), zero, s.bits);
+      }
+    }
+    return all;
   }
 
   /// Instruction i, which is no encode, on its operands. An attention tells `probabilities` its codes, one
@@ -225,6 +250,17 @@ class model {
   [[nodiscard]] affine params(const repquant::instruction& s, std::ptrdiff_t col) const {
     const std::ptrdiff_t set = s.per_column != 0 ? 2 * col : 0;
     return {number<float>(s.data[0], set), number<std::int32_t>(s.data[0], set + 1)};
+  }
+
+  [[nodiscard]] float value_of(const repquant::instruction& s, int code, std::ptrdiff_t col) const {
+    const auto [scale, zero] = params(s, col);
+    return rounded(static_cast<double>(code - zero) * static_cast<double>(scale));
+  }
+  [[nodiscard]] feedback feedback_of(const repquant::instruction& s) const {
+    const std::byte* from = view_.constants().data();
+    return {s.inner, reinterpret_cast<const std::uint8_t*>(from + s.data[2]),
+            reinterpret_cast<const float*>(from + s.data[1]),
+            reinterpret_cast<const std::int8_t*>(from + s.data[3])};
   }
 
   /// Roundings: the sum to float where it is not exact, the product, the addition.

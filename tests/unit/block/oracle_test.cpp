@@ -67,8 +67,9 @@ class lockstep {
         const oracle::table by_definition = oracle_.encode(s, engine[a]);
         oracle::table codes{file[out].rows, s.cols, {}, {}, {}};
         codes.code.assign(file[out].codes(), file[out].codes() + file[out].rows * s.cols);
+        const std::vector<oracle::coded> near = oracle_.near(s, exact[a], codes.code);
         for (std::size_t k = 0; k < codes.code.size(); ++k) {
-          count(s.site, codes.code[k], oracle_.near(s, exact[a], k));
+          count(s.site, codes.code[k], near[k]);
           sites_[static_cast<std::size_t>(s.site)].wrong += codes.code[k] != by_definition.code[k] ? 1 : 0;
         }
         engine[out] = std::move(codes);
@@ -188,8 +189,14 @@ TEST_CASE("the vision transformer in double agrees on the class", "[block][oracl
   const networks::samples calibration = networks::calibration_images(32);
   const networks::samples images =
       networks::patches_of(networks::vit_images().evaluation, networks::image_count(200));
-  for (const int bits : {8, 4}) {
-    const auto m = networks::quantize(p, calibration, rq::with_bits(rq::repquant_recipe{}, bits, bits));
+  struct setting {
+    int bits;
+    rq::index feedback;
+  };
+  for (const auto& [bits, feedback] : {setting{8, 0}, setting{4, 0}, setting{4, 64}}) {
+    rq::repquant_recipe r = rq::with_bits(rq::repquant_recipe{}, bits, bits);
+    r.feedback_block = feedback;
+    const auto m = networks::quantize(p, calibration, r);
     REQUIRE(m);
     const oracle::model exact(m->view());
     rq::index agree = 0;
@@ -205,10 +212,11 @@ TEST_CASE("the vision transformer in double agrees on the class", "[block][oracl
         size += want[i] * want[i];
       }
     }
-    CAPTURE(bits, agree, images.size(), error / size);
+    CAPTURE(bits, feedback, agree, images.size(), error / size);
     if (std::getenv("REPQUANT_TEST_IMAGES") != nullptr) {
-      std::printf("W%dA%d: class agrees on %lld of %zu images, logits differ by %.2e of their square\n", bits,
-                  bits, static_cast<long long>(agree), images.size(), error / size);
+      std::printf(
+          "W%dA%d, feedback %d: class agrees on %lld of %zu images, logits differ by %.2e of their square\n",
+          bits, bits, static_cast<int>(feedback), static_cast<long long>(agree), images.size(), error / size);
     }
     // A code at a tie may fall either way, and from there on the two run apart; with few images one of them
     // is already more than 0.5 %.
@@ -224,7 +232,9 @@ TEST_CASE("every float and every code of the vision transformer is explained", "
   const networks::samples images = networks::patches_of(networks::vit_images().evaluation,
                                                         std::min<rq::index>(networks::image_count(10), 200));
   for (const int bits : {8, 4}) {
-    const auto m = networks::quantize(p, calibration, rq::with_bits(rq::repquant_recipe{}, bits, bits));
+    rq::repquant_recipe r = rq::with_bits(rq::repquant_recipe{}, bits, bits);
+    if (bits == 4) r.feedback_block = 64;
+    const auto m = networks::quantize(p, calibration, r);
     REQUIRE(m);
     CAPTURE(bits);
     const std::int64_t differ = require_lockstep(*m, images);
@@ -254,8 +264,8 @@ rq::program rotary_program() {
 
 TEST_CASE("every float and every code of small transformers is explained", "[block][oracle]") {
   // What the vision transformer does not have: RMS norms, gated MLPs, grouped queries, causal attention,
-  // norms encoded channel by channel, rotary positions, each codec of probabilities at each width, shifts up
-  // to 30.
+  // norms encoded channel by channel, rotary positions, codes with feedback and without, each codec of
+  // probabilities at each width, shifts up to 30.
   const networks::samples calibration = networks::random_samples(12, 10, 16, 3);
   networks::samples test = networks::random_samples(3, 10, 16, 1003);
   test.push_back(networks::random_matrix(33, 16, 3, 5));  // longer, and far outside the ranges
@@ -271,6 +281,7 @@ TEST_CASE("every float and every code of small transformers is explained", "[blo
           r.probability = {kind == 0, kind == 1, kind == 2};
           r.probability_depth = depth;
           if (kind == 0 && depth != 14) continue;  // a uniform code has no depth
+          if (depth == 14) r.feedback_block = 5;   // which divides no number of columns
           CAPTURE(name, kind, bits, depth);
           const auto m = networks::quantize(p, calibration, r);
           REQUIRE(m);
