@@ -52,6 +52,7 @@ inline const std::vector<std::string> all_cases = {"gemm_u8s7",
                                                    "attention_relative",
                                                    "vit_w8a8",
                                                    "vit_w4a4",
+                                                   "vit_w4a4_feedback",
                                                    "encode_u8",
                                                    "decode_u8"};
 

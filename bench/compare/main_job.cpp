@@ -33,9 +33,11 @@ rq::result<main_job> load_main_job(index calibration, index images) {
   return job;
 }
 
-rq::result<std::vector<std::byte>> quantize_main_job(const main_job& job, int bits) {
-  const auto model = rq::quantize_program(job.network, std::span<const rq::matrix<>>(job.calibration),
-                                          rq::with_bits(rq::repquant_recipe{}, bits, bits), rq::threads{});
+rq::result<std::vector<std::byte>> quantize_main_job(const main_job& job, int bits, bool feedback) {
+  rq::repquant_recipe recipe = rq::with_bits(rq::repquant_recipe{}, bits, bits);
+  if (feedback) recipe.feedback_block = rq::feedback_recipe{}.feedback_block;
+  const auto model = rq::quantize_program(job.network, std::span<const rq::matrix<>>(job.calibration), recipe,
+                                          rq::threads{});
   if (!model) return model.error();
   return std::vector<std::byte>(model->bytes().begin(), model->bytes().end());
 }

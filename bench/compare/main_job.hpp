@@ -17,7 +17,8 @@ struct main_job {
 };
 /// The network, and as many images to calibrate with and to run.
 repquant::result<main_job> load_main_job(index calibration, index images);
-/// What quantized_model::load reads: the network with that many bits, by the recipe of the main job.
-repquant::result<std::vector<std::byte>> quantize_main_job(const main_job& job, int bits);
+/// What quantized_model::load reads: the network with that many bits, by the recipe of the main job, with
+/// feedback where asked for.
+repquant::result<std::vector<std::byte>> quantize_main_job(const main_job& job, int bits, bool feedback);
 
 }  // namespace compare

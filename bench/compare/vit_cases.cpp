@@ -8,6 +8,8 @@
 #include "cases.hpp"
 #include "main_job.hpp"
 #include "team.hpp"
+#include <algorithm>
+#include <iterator>
 
 namespace compare {
 namespace {
@@ -31,14 +33,23 @@ index class_of(const Row& logits) {
 }  // namespace
 
 rq::failure vit_cases(const session& s) {
-  if (!s.options.wants("vit_w8a8") && !s.options.wants("vit_w4a4")) return {};
+  struct network {
+    const char* name;
+    int bits;
+    bool feedback;
+  };
+  constexpr network networks[] = {
+      {"vit_w8a8", 8, false}, {"vit_w4a4", 4, false}, {"vit_w4a4_feedback", 4, true}};
+  if (std::none_of(std::begin(networks), std::end(networks),
+                   [&](const network& n) { return s.options.wants(n.name); }))
+    return {};
   const auto job = load_main_job(s.options.brief ? 16 : 32, 64);
   if (!job) return job.error();
   const team exec(s.options.threads);
-  for (const int bits : {8, 4}) {
-    const std::string name = bits == 8 ? "vit_w8a8" : "vit_w4a4";
+  for (const auto& [called, bits, feedback] : networks) {
+    const std::string name = called;
     if (!s.options.wants(name)) continue;
-    const auto saved = quantize_main_job(*job, bits);
+    const auto saved = quantize_main_job(*job, bits, feedback);
     if (!saved) return saved.error().within(name);
     const auto model = rq::quantized_model::load(*saved);
     if (!model) return model.error().within(name);
