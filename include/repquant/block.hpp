@@ -11,7 +11,9 @@
 #include <repquant/block/concept.hpp>
 #include <repquant/block/encode_inputs.hpp>
 #include <repquant/block/evaluate.hpp>
+#include <repquant/block/feedback.hpp>
 #include <repquant/block/gated.hpp>
+#include <repquant/block/head_moments.hpp>
 #include <repquant/block/layer_evidence.hpp>
 #include <repquant/block/model_writer.hpp>
 #include <repquant/block/post_norm.hpp>
@@ -32,6 +34,7 @@
 #include <repquant/block/refine_leaves.hpp>
 #include <repquant/block/refine_options.hpp>
 #include <repquant/block/refine_parameters.hpp>
+#include <repquant/block/refine_runner.hpp>
 #include <repquant/block/refine_trainer.hpp>
 #include <repquant/block/refine_writer.hpp>
 #include <repquant/block/select_early.hpp>

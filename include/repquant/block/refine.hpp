@@ -47,7 +47,7 @@ void measure_outputs(refine_trainer<E>& trainer, const refine_phase& whole, cons
                      refine_parameters& parameters) {
   const auto few = trainer.training().first(std::min<std::size_t>(trainer.training().size(), 8));
   std::vector<std::vector<double>> squares(flow.code.size(), std::vector<double>(few.size(), 0));
-  trainer.visit(whole, few, [&](refine_forward::pass& x, index i) {
+  trainer.runner().visit(whole, few, [&](refine_forward::pass& x, index i) {
     for (std::size_t k = 0; k < flow.code.size(); ++k) {
       if (flow.code[k].kind != opcode::linear) continue;
       const matrix<>& y = x.t.value(x.values[k + 1]);
@@ -100,7 +100,9 @@ result<quantized_model> refine(const program& original, const quantized_model& m
       const refine_phase phase = phases.of_range(r, inputs);
       if (const auto done = trainer.train(phase, after); !done) return done.error();
       if (failure f = judge.judge(parameters)) return f;
-      if (r + 1 < flow.ranges.size()) inputs = trainer.outputs(phase, flow.ranges[r].output);
+      if (r + 1 < flow.ranges.size()) {
+        inputs = trainer.runner().outputs(phase, flow.ranges[r].output, static_cast<index>(samples.size()));
+      }
     }
     parameters.all = judge.kept();  // as many blocks as are best together
   }

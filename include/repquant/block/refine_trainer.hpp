@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// refine_trainer: some instructions trained on some loss, judged on samples that were held back.
-///
-/// Length: one loop and the state around it.
 #pragma once
 
-#include <repquant/block/compare_losses.hpp>
-#include <repquant/block/refine_phases.hpp>
-#include <repquant/parallel/concept.hpp>
+#include <repquant/block/refine_runner.hpp>
 #include <repquant/train/cosine_schedule.hpp>
 
 #include <algorithm>
@@ -16,21 +12,13 @@
 
 namespace repquant::detail {
 
-/// The state that the phases share. Deterministic: samples of a batch run in parallel, and their gradients
-/// are summed in order.
+/// The state that the phases share.
 template<Executor E>
 class refine_trainer {
  public:
   refine_trainer(const model_view& m, const refine_flow& f, refine_parameters& p, const refinement& o,
                  index samples, const E& exec)
-      : flow_(f),
-        parameters_(p),
-        options_(o),
-        exec_(exec),
-        leaves_(f.code.size()),
-        forward_{m, f, p, leaves_, std::vector<bool>(f.code.size(), false), 0},
-        passes_(static_cast<std::size_t>(std::max<index>(1, o.at_once))),
-        random_{o.seed} {
+      : runner_(m, f, p, o.at_once, exec), parameters_(p), options_(o), exec_(exec), random_{o.seed} {
     const index train = training_samples(o, samples);
     for (index i = 0; i < train; ++i) training_.push_back(i);
     for (index i = train < samples ? train : 0; i < samples; ++i) judging_.push_back(i);
@@ -41,45 +29,7 @@ class refine_trainer {
   [[nodiscard]] bool few_judge() const noexcept { return judging_.size() < training_.size(); }
   [[nodiscard]] std::span<const index> judging() const noexcept { return judging_; }
   [[nodiscard]] std::span<const index> training() const noexcept { return training_; }
-
-  /// Calls f(pass, sample) after a forward run without gradients for each sample; several at once.
-  template<class F>
-  void visit(const refine_phase& p, std::span<const index> samples, const F& f) {
-    prepare(p, false);
-    for_each(
-        p, p.fixed, samples, 0, [&](refine_forward::pass& x, index, index i) { f(x, i); },
-        [](std::size_t) {});
-  }
-
-  /// What a value is for each sample.
-  std::vector<matrix<>> outputs(const refine_phase& p, int value) {
-    std::vector<index> all = training_;
-    for (index i : judging_) {
-      if (i >= static_cast<index>(training_.size())) all.push_back(i);
-    }
-    std::vector<matrix<>> y(all.size());
-    visit(p, all, [&](refine_forward::pass& x, index i) {
-      y[static_cast<std::size_t>(i)] = x.t.value(x.values[static_cast<std::size_t>(value)]);
-    });
-    return y;
-  }
-
-  /// What the losses of some samples say to a judge.
-  double loss(const refine_phase& p, std::span<const index> samples) {
-    return loss(p, p.fixed.loss, samples);
-  }
-  double loss(const refine_phase& p, const std::function<node(refine_forward::pass&, index)>& of,
-              std::span<const index> samples) {
-    std::vector<double> losses(samples.size());
-    prepare(p, false);
-    for_each(
-        p, p.fixed, samples, 0,
-        [&](refine_forward::pass& x, index k, index i) {
-          losses[static_cast<std::size_t>(k)] = static_cast<double>(x.t.value(of(x, i))(0, 0));
-        },
-        [](std::size_t) {});
-    return judged(losses);
-  }
+  [[nodiscard]] refine_runner<E>& runner() noexcept { return runner_; }
 
   /// Trains, and leaves the parameters at those of the lowest loss on the held-back samples, where few judge
   /// among those whose loss on the training samples is not above the start's; which may be the start.
@@ -93,10 +43,10 @@ class refine_trainer {
       best.clear();
       for (int k : changed) best.push_back(parameters_.at(k));
     };
-    refine_judgement j{loss(p, judging_), 0, 0, 0};
-    const double others = few_judge() ? loss(p, training_) : 0;
+    refine_judgement j{runner_.loss(p, judging_), 0, 0, 0};
+    const double others = few_judge() ? runner_.loss(p, training_) : 0;
     j.best = j.now = j.start;
-    const double unit = p.unit ? loss(p, p.unit, judging_) : j.start;
+    const double unit = p.unit ? runner_.loss(p, p.unit, judging_) : j.start;
     const auto walk = static_cast<float>(std::sqrt(unit / static_cast<double>(std::max<index>(1, p.steps))));
     keep();
     for (int k : changed) parameters_[k].past = {};
@@ -111,7 +61,8 @@ class refine_trainer {
     std::vector<index> order;
     index last = 0;
     for (index step = 0; step < p.steps; ++step) {
-      trained += gradients(p, p.endless ? endless_batch(step) : next_batch(order));
+      const std::vector<index> batch = p.endless ? endless_batch(step) : next_batch(order);
+      trained += runner_.gradients(p, batch, random_());
       const float warm = options_.warm_up * static_cast<float>(p.steps);
       const float rate = slower * p.rate * walk * cosine_schedule(step, p.steps) *
                          std::min(1.0F, static_cast<float>(step + 1) / std::max(1.0F, warm));
@@ -125,11 +76,11 @@ class refine_trainer {
         mean[k] += (1 - keep_mean) * (parameters_.at(changed[k]) - mean[k]);
       if ((step + 1) % every == 0 || step + 1 == p.steps) {
         swap_with_mean();
-        const double now = j.now = loss(p, judging_);
+        const double now = j.now = runner_.loss(p, judging_);
         j.training = trained / static_cast<double>(step + 1 - last);
         trained = 0;
         last = step + 1;
-        if (now < j.best && (!few_judge() || loss(p, training_) <= others)) {
+        if (now < j.best && (!few_judge() || runner_.loss(p, training_) <= others)) {
           j.best = now;
           keep();
         }
@@ -164,69 +115,6 @@ class refine_trainer {
     return found;
   }
 
-  void prepare(const refine_phase& p, bool training) {
-    for (int i : p.code) forward_.trained[static_cast<std::size_t>(i)] = training;
-    forward_.drop = training ? p.drop : 0;
-    exec_(static_cast<index>(p.code.size()), [&](index k) {
-      const int i = p.code[static_cast<std::size_t>(k)];
-      make_leaves(flow_, parameters_, i, leaves_[static_cast<std::size_t>(i)]);
-    });
-  }
-
-  /// Runs the samples, as many at once as there are passes: each(pass, number, sample), then all(passes
-  /// used).
-  template<class Each, class All>
-  void for_each(const refine_phase& p, const refine_feed& feed, std::span<const index> samples,
-                std::uint64_t seed, const Each& each, const All& all) {
-    for (std::size_t from = 0; from < samples.size(); from += passes_.size()) {
-      const std::size_t n = std::min(passes_.size(), samples.size() - from);
-      exec_(static_cast<index>(n), [&](index c) {
-        refine_forward::pass& x = passes_[static_cast<std::size_t>(c)];
-        const auto k = static_cast<index>(from) + c;
-        const index sample = samples[static_cast<std::size_t>(k)];
-        x.start(flow_.code.size() + 1);
-        x.random = splitmix64::of(seed, static_cast<std::uint64_t>(k));
-        feed.start(x, sample);
-        for (int i : p.code) forward_.run(x, i);
-        each(x, k, sample);
-      });
-      all(n);
-    }
-  }
-
-  /// Sets the gradients of all parameters; the mean loss over the batch.
-  double gradients(const refine_phase& p, const std::vector<index>& batch) {
-    prepare(p, true);
-    for (int i : p.code) {
-      for (std::size_t l = 0; l < refine_leaf_set::most; ++l) {
-        refine_leaf_set& s = leaves_[static_cast<std::size_t>(i)];
-        s.gradient[l].setZero(s.value[l].rows(), s.value[l].cols());
-      }
-    }
-    const refine_feed& feed = p.training.start ? p.training : p.fixed;
-    std::vector<double> losses(batch.size());
-    for_each(
-        p, feed, batch, random_(),
-        [&](refine_forward::pass& x, index k, index i) {
-          const node loss = feed.loss(x, i);
-          losses[static_cast<std::size_t>(k)] = static_cast<double>(x.t.value(loss)(0, 0));
-          x.t.backward(loss);
-        },
-        [&](std::size_t used) {
-          exec_(static_cast<index>(p.code.size()), [&](index k) {
-            const auto i = static_cast<std::size_t>(p.code[static_cast<std::size_t>(k)]);
-            for (std::size_t l = 0; l < refine_leaf_set::most; ++l) {
-              if (leaves_[i].value[l].size() == 0) continue;
-              for (std::size_t c = 0; c < used; ++c)
-                leaves_[i].gradient[l] += passes_[c].t.gradient(passes_[c].leaf[i][l]);
-            }
-          });
-        });
-    for (refine_parameter& q : parameters_.all) q.gradient.setZero(q.x.rows(), q.x.cols());
-    for (int i : p.code) pull_back(flow_, parameters_, i, leaves_[static_cast<std::size_t>(i)]);
-    return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
-  }
-
   void move(refine_parameter& q, float rate) const {
     const float of_kind = q.kind == refined::weight  ? options_.weight_rate
                           : q.kind == refined::scale ? options_.scale_rate
@@ -259,13 +147,10 @@ class refine_trainer {
     return batch;
   }
 
-  const refine_flow& flow_;
+  refine_runner<E> runner_;
   refine_parameters& parameters_;
   const refinement& options_;
   const E& exec_;
-  std::vector<refine_leaf_set> leaves_;
-  refine_forward forward_;
-  std::vector<refine_forward::pass> passes_;
   splitmix64 random_;
   std::vector<index> training_;
   std::vector<index> judging_;
