@@ -58,7 +58,8 @@ operand_importance importance_of_operands(const quantization<Recipe, E>& q, cons
   const index kv_cols = o.kv_heads * d;
   const head_moments queries = moments_of(q, s.a, o.heads);
   const head_moments keys = moments_of(q, s.b, o.kv_heads);
-  const bool read_linearly = q.original.readers(s.out).size() == q.linear_readers(s.out).size();
+  const std::size_t linear = q.linear_readers(s.out).size();
+  const bool read_linearly = linear > 0 && linear == q.original.readers(s.out).size();
   const matrix<double> out = read_linearly ? q.readers_gram(s.out) : matrix<double>();
   operand_importance x{
       matrix<double>::Zero(o.heads * d, o.heads * d), matrix<double>::Zero(kv_cols, kv_cols), {}};

@@ -2,7 +2,7 @@
 /// transpose_bytes: a matrix of bytes with its rows and columns exchanged.
 #pragma once
 
-#include <repquant/core/config.hpp>
+#include <repquant/core/shape.hpp>
 
 #include <array>
 #include <cstddef>

@@ -46,7 +46,8 @@ rq::result<rq::quantized_model> quantize(const rq::program& p, const samples& x,
 rq::result<rq::quantized_model> quantize_block(const block& b, const samples& x, const rq::repquant_recipe& r,
                                                const rq::progress_callback& progress = {});
 
-/// The recipe of that name, "naive", "repq" or "repquant", at these widths.
+/// The recipe of that name, "naive", "repq", "repquant" or "feedback" (the last in blocks that these small
+/// networks have several of), at these widths.
 inline rq::result<rq::quantized_model> quantize(const rq::program& p, const samples& x,
                                                 const std::string& name, int weight_bits, int activation_bits,
                                                 executor exec = {}) {
@@ -54,7 +55,18 @@ inline rq::result<rq::quantized_model> quantize(const rq::program& p, const samp
     return quantize(p, x, rq::with_bits(rq::naive_recipe{}, weight_bits, activation_bits), exec);
   if (name == "repq")
     return quantize(p, x, rq::with_bits(rq::repq_recipe{}, weight_bits, activation_bits), exec);
-  return quantize(p, x, rq::with_bits(rq::repquant_recipe{}, weight_bits, activation_bits), exec);
+  rq::repquant_recipe full = rq::with_bits(rq::repquant_recipe{}, weight_bits, activation_bits);
+  if (name == "feedback") full.feedback_block = 10;
+  return quantize(p, x, full, exec);
+}
+/// The encode instruction at a site.
+inline const rq::instruction& encode_at(const rq::quantized_model& m, const std::string& path) {
+  static const rq::instruction none;
+  for (const rq::instruction& s : m.view().instructions()) {
+    if (s.kind != rq::opcode::encode) continue;
+    if (m.view().path(m.view().sites()[static_cast<std::size_t>(s.site)]) == path) return s;
+  }
+  return none;
 }
 
 inline rq::matrix<> random_matrix(rq::index rows, rq::index cols, float deviation, unsigned seed) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "catch.hpp"
 #include "networks.hpp"
+#include <limits>
 
 namespace rq = repquant;
 
@@ -74,6 +75,10 @@ TEST_CASE("with_bits sets both widths and keeps the rest", "[block]") {
   CHECK(after.weight.symmetric);
   CHECK(after.input_bits == 7);
   CHECK(after.correct_bias);
+  const rq::feedback_recipe fed = rq::with_bits(rq::feedback_recipe{}, 3, 5);
+  CHECK(fed.activation.bits == 5);
+  CHECK(fed.feedback_block == 64);
+  CHECK(before.feedback_block == 0);
 }
 
 TEST_CASE("a recipe out of range is refused with the setting's name", "[block]") {
@@ -123,6 +128,20 @@ TEST_CASE("a recipe out of range is refused with the setting's name", "[block]")
   CHECK(f.code == rq::errc::bad_option);
   CHECK(std::string(f.where) == "recipe: selected_weight");
   CHECK(f.got == -3);
+  for (const rq::index block : {-1, 257}) {
+    f = refused([&](auto& r) { r.feedback_block = block; });
+    CHECK(f.code == rq::errc::bad_option);
+    CHECK(std::string(f.where) == "recipe: feedback_block");
+    CHECK(f.got == block);
+    CHECK(f.want == 256);
+  }
+  for (const double damping :
+       {0.0, -0.5, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    f = refused([&](auto& r) { r.feedback_damping = damping; });
+    CAPTURE(damping);
+    CHECK(f.code == rq::errc::bad_option);
+    CHECK(std::string(f.where) == "recipe: feedback_damping (millionths)");
+  }
   f = refused([](auto& r) { r.solver.damping = -1; });
   CHECK(f.code == rq::errc::bad_option);
   CHECK(std::string(f.where).find("attn.q") == 0);  // the first layer that asks for it

@@ -65,6 +65,20 @@ struct opened {
   }
 };
 
+/// The feedback of all codes: blocks, orders, units and reaches.
+std::vector<std::string> feedback_of(const rq::quantized_model& m) {
+  std::vector<std::string> all;
+  for (const rq::instruction& s : m.view().instructions()) {
+    if (s.kind != rq::opcode::encode || s.inner == 0) continue;
+    all.push_back(std::to_string(s.inner));
+    for (const int k : {1, 2, 3}) {
+      const auto bytes = m.view().numbers<char>(s.data[k], rq::model_view::data_bytes(s, k));
+      all.emplace_back(bytes.begin(), bytes.end());
+    }
+  }
+  return all;
+}
+
 rq::program program_of(const std::string& name) {
   if (name == "decoder") return networks::decoder_program();
   if (name == "post-norm") return networks::post_norm();
@@ -76,7 +90,7 @@ rq::program program_of(const std::string& name) {
 TEST_CASE("refine: parameters are written back as the model they were read from", "[block][refine]") {
   // no step is taken, so every code, scale and zero point must come back through the parametrisation
   const std::string name = GENERATE("encoder", "decoder", "post-norm");
-  const std::string recipe = GENERATE("naive", "repquant");
+  const std::string recipe = GENERATE("naive", "repquant", "feedback");
   INFO(name << ", " << recipe);
   const rq::program p = program_of(name);
   const samples x = networks::random_samples(4, 7, 16, 5);
@@ -87,6 +101,7 @@ TEST_CASE("refine: parameters are written back as the model they were read from"
   const rq::quantized_model again = now.written(m);
   REQUIRE(again.view().instructions().size() == m.view().instructions().size());
   for (const rq::matrix<>& s : x) CHECK(again.run(s).value() == m.run(s).value());
+  CHECK(feedback_of(again) == feedback_of(m));
   // and the tape computes what the integers do, up to codes at a tie
   std::vector<rq::detail::refine_leaf_set> leaves(flow.code.size());
   const rq::detail::refine_forward forward{
@@ -223,7 +238,7 @@ TEST_CASE("refine: gradients of parameters are those of the loss", "[block][refi
 
 TEST_CASE("refine: every kind of block, any number of threads, never worse", "[block][refine]") {
   const std::string name = GENERATE("encoder", "decoder", "post-norm");
-  const std::string recipe = GENERATE("naive", "repquant");
+  const std::string recipe = GENERATE("naive", "repquant", "feedback");
   INFO(name << ", " << recipe);
   const rq::program p = program_of(name);
   const samples x = networks::random_samples(8, 7, 16, 5);
@@ -239,6 +254,7 @@ TEST_CASE("refine: every kind of block, any number of threads, never worse", "[b
   CHECK(divergence(p, one, held) <= divergence(p, m, held) * (1 + 1e-6));
   for (const rq::matrix<>& s : x) CHECK(one.run(s).value() == one.simulate(s).value());
   CHECK(one.report().sites.size() == m.report().sites.size());
+  CHECK(feedback_of(one) == feedback_of(m));
   CHECK(one.packed_bytes() <= m.packed_bytes() + 4096);  // equal constants may have become different
 }
 

@@ -66,7 +66,7 @@ TEST_CASE("float sites: with none in float it is the model", "[examples]") {
   const samples x = networks::random_samples(6, 7, 16, 5);
   for (const rq::program& p :
        {networks::encoder_program(), networks::decoder_program(), networks::post_norm()}) {
-    for (const std::string recipe : {"naive", "repq", "repquant"}) {
+    for (const std::string recipe : {"naive", "repq", "repquant", "feedback"}) {
       INFO(recipe);
       const auto m = share(networks::quantize(p, x, recipe, 4, 4));
       const examples::float_sites_model none(m, "");

@@ -65,9 +65,10 @@ const networks::samples& small_samples() {
   static const networks::samples x = networks::random_samples(6, 9, 6, 77);
   return x;
 }
-/// `spread`: with inputs spread where that pays.
-rq::quantized_model small_model(int bits = 4, bool spread = true) {
+/// `spread`: with inputs spread where that pays. `feedback`: the block of codes with feedback.
+rq::quantized_model small_model(int bits = 4, bool spread = true, rq::index feedback = 0) {
   rq::repquant_recipe r;
+  r.feedback_block = feedback;
   if (!spread) r.spread_below = 0;
   return std::move(
       networks::quantize(small_network(), small_samples(), rq::with_bits(r, bits, bits)).value());
@@ -121,7 +122,7 @@ struct guarded {
 
 TEST_CASE("both engines give the same bits for every recipe and width", "[infer][engine]") {
   const rq::program p = small_network();
-  for (const char* recipe : {"naive", "repq", "repquant"}) {
+  for (const char* recipe : {"naive", "repq", "repquant", "feedback"}) {
     for (const int bits : {8, 6, 4, 3, 2}) {
       CAPTURE(recipe, bits);
       const auto m = networks::quantize(p, small_samples(), recipe, bits, bits);
@@ -142,7 +143,8 @@ TEST_CASE("both engines give the same bits on the vision transformer", "[infer][
     const char* recipe;
     int bits;
   };
-  for (const setting s : {setting{"naive", 8}, setting{"repq", 6}, setting{"repquant", 4}}) {
+  for (const setting s :
+       {setting{"naive", 8}, setting{"repq", 6}, setting{"repquant", 4}, setting{"feedback", 4}}) {
     CAPTURE(s.recipe, s.bits);
     const auto m = networks::quantize(p, calibration, s.recipe, s.bits, s.bits);
     REQUIRE(m);
@@ -151,20 +153,21 @@ TEST_CASE("both engines give the same bits on the vision transformer", "[infer][
 }
 
 TEST_CASE("a model with awkward input has the same codes on every architecture", "[infer][engine]") {
-  const rq::quantized_model m = small_model();
+  const rq::quantized_model plain = small_model();
+  const rq::quantized_model fed = small_model(4, true, 5);
   const float inf = std::numeric_limits<float>::infinity();
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), inf, -inf, 3.4e38F, -3.4e38F, 1e-42F}) {
     rq::matrix<> x = small_samples()[0];
     x(2, 3) = bad;
     x(5, 0) = -bad;
-    require_one_result(m, x);
+    for (const rq::quantized_model* m : {&plain, &fed}) require_one_result(*m, x);
     x.setConstant(bad);
-    require_one_result(m, x);
+    for (const rq::quantized_model* m : {&plain, &fed}) require_one_result(*m, x);
   }
 }
 
 TEST_CASE("memory of the queried sizes is enough", "[infer][engine]") {
-  const rq::quantized_model m = small_model();
+  const rq::quantized_model m = small_model(4, true, 5);
   guarded storage(rq::engine::storage_bytes(m.view()));
   rq::engine e;
   REQUIRE_FALSE(e.prepare(m.view(), storage.inside()));
@@ -203,7 +206,7 @@ TEST_CASE("memory of the queried sizes is enough", "[infer][engine]") {
 
 #if !defined(REPQUANT_TEST_SANITIZED)
 TEST_CASE("opening, preparing and running take nothing from the heap", "[infer][engine]") {
-  const rq::quantized_model m = small_model();
+  const rq::quantized_model m = small_model(4, true, 5);
   const rq::matrix<> x = small_samples()[1];
   std::vector<std::uint64_t> storage((rq::engine::storage_bytes(m.view()) + 7) / 8);
   std::vector<std::uint64_t> workspace((m.prepared().workspace_bytes(x.rows()) + 7) / 8);
