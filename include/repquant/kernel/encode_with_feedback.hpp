@@ -228,8 +228,8 @@ inline void feed_all(const uniform& codec, std::span<const affine> params, const
 /// Shapes    params one, or one per column; x and codes [rows x cols], row_stride floats from row to row,
 ///           codes likewise; feedback of as many columns
 /// Requires  1 <= block <= error_feedback::most; strides >= cols; x and codes do not overlap
-/// Cost      min(block, cols) / 2 products and differences per value; on the stack 512 registers in blocks of up
-///           to 64 channels, 1,024 in larger ones (32 and 64 KB with AVX-512)
+/// Cost      min(block, cols) / 2 products and differences per value; on the stack 512 registers in blocks
+///           of up to 64 channels, 1,024 in larger ones (32 and 64 KB with AVX-512)
 /// Precision the same codes for every Arch, and for a row whatever the others are
 /// Source    error diffusion (Floyd and Steinberg 1976) with the successive cancellation of integer least
 ///           squares, which GPTQ (arXiv 2210.17323) does for weights
