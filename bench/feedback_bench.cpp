@@ -5,6 +5,7 @@
 #include <repquant/kernel/encode_with_feedback.hpp>
 
 #include "workload.hpp"
+#include <algorithm>
 #include <cstring>
 #include <span>
 #include <string>
@@ -51,7 +52,8 @@ void all(const std::string& arch) {
   static const std::vector<float> unit(3072, 1e-3F);
   static const std::vector<std::int8_t> reach = [] {
     std::vector<std::int8_t> r;
-    for (const float v : workload::normal(3072 * 128)) r.push_back(static_cast<std::int8_t>(30 * v));
+    for (const float v : workload::normal(3072 * 128))
+      r.push_back(static_cast<std::int8_t>(std::clamp(30 * v, -127.0F, 127.0F)));
     return r;
   }();
   add("fed_back" + arch,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// The main job: quantizes a real vision transformer with three recipes at three widths and runs the result
+/// The main job: quantizes a real vision transformer with four recipes at three widths and runs the result
 /// in integers, beside the float network; then the same for a network whose LayerNorm channels are
 /// unbalanced, which is where layer-wise quantizers fail.
 #include <repquant/io/file.hpp>

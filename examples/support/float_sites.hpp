@@ -151,17 +151,19 @@ class float_sites_model {
     const auto params = numbers<repquant::affine>(s.data[0], s.per_column != 0 ? s.cols : 1);
     repquant::uniform codec;
     codec.bits = s.bits;
-    repquant::matrix<> moved = x;
+    repquant::matrix<> moved;
     if (s.inner > 0 && !exact) {
+      moved.resize(x.rows(), x.cols());
       repquant::move_by_feedback(codec, params, repquant::detail::feedback_of(s, model_->view().constants()),
                                  x.data(), x.rows(), x.cols(), moved.data());
     }
+    const repquant::matrix<>& from = moved.size() > 0 ? moved : x;
     repquant::matrix<> y(x.rows(), x.cols());
     for (index d = 0; d < x.cols(); ++d) {
       const repquant::affine& p = params[s.per_column != 0 ? static_cast<std::size_t>(d) : 0];
       for (index t = 0; t < x.rows(); ++t) {
         y(t, d) = exact ? x(t, d) / p.scale + static_cast<float>(p.zero_point)
-                        : static_cast<float>(codec.encode(moved(t, d), p));
+                        : static_cast<float>(codec.encode(from(t, d), p));
       }
     }
     return y;

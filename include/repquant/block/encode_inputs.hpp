@@ -133,7 +133,7 @@ failure encode_layer_wise(quantization<Recipe, E>& q, int v, const std::string& 
   if (!found) return found.error();
   to.params = *found;
   const std::span<const affine> params(&to.params, 1);
-  return q.encode(v, path, role, to, params, feedback_of(q, v, role, params));
+  return q.encode(v, path, role, to, params, feedback_for_readers(q, v, role, params));
 }
 
 /// Calibrates and encodes value v channel by channel; the linear layers that read it take the scales.
@@ -145,7 +145,7 @@ failure encode_channel_wise(quantization<Recipe, E>& q, int v, const std::string
   const auto found = calibrate_channels(q, v, path, codec, observer);
   if (!found) return found.error();
   const channel_parameters channels = common_channels(q, v, codec, *found);
-  const found_feedback feedback = feedback_of(q, v, role, channels.params);
+  const found_feedback feedback = feedback_for_readers(q, v, role, channels.params);
   const auto layer = fuse_norm(codec, channels.params, q.consumers(v), channels.unit);
   if (!layer) return layer.error().within(path);
   to.params = *layer;

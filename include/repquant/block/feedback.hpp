@@ -23,8 +23,8 @@ found_feedback feedback_for(const Recipe& recipe, const matrix<double>& importan
 
 /// That of value v for the linear layers that read it, which are as they were before they took its scales.
 template<class Recipe, Executor E>
-found_feedback feedback_of(const quantization<Recipe, E>& q, int v, site_role role,
-                           std::span<const affine> params) {
+found_feedback feedback_for_readers(const quantization<Recipe, E>& q, int v, site_role role,
+                                    std::span<const affine> params) {
   if (q.recipe.feedback_block == 0 || role == site_role::model_input) return {};
   return feedback_for(q.recipe, q.readers_gram(v), params, q.recipe.feedback_block);
 }
@@ -50,28 +50,36 @@ struct operand_importance {
   matrix<double> query, key, value;
   index block = 0;  ///< what the recipe allows, in equal parts of a head: no error reaches another one
 };
-template<class Recipe, Executor E>
-operand_importance importance_of_operands(const quantization<Recipe, E>& q, const step& s) {
-  const attention_options& o = s.attention;
-  const index share = o.heads / o.kv_heads;
-  const index d = q.cols(s.a) / o.heads;
-  const index kv_cols = o.kv_heads * d;
-  const head_moments queries = moments_of(q, s.a, o.heads);
-  const head_moments keys = moments_of(q, s.b, o.kv_heads);
-  const std::size_t linear = q.linear_readers(s.out).size();
-  const bool read_linearly = linear > 0 && linear == q.original.readers(s.out).size();
-  const matrix<double> out = read_linearly ? q.readers_gram(s.out) : matrix<double>();
-  operand_importance x{
-      matrix<double>::Zero(o.heads * d, o.heads * d), matrix<double>::Zero(kv_cols, kv_cols), {}};
-  if (read_linearly) x.value = x.key;
-  x.block = std::min(d, q.recipe.feedback_block);
-  while (d % x.block != 0) --x.block;
-  for (index h = 0; h < o.heads; ++h) {
-    const index g = h / share;
+
+/// From the moments of queries and keys; `out`: W^T W of what reads the attention, empty where nothing does.
+inline operand_importance importance_of_heads(const head_moments& queries, const head_moments& keys,
+                                              const matrix<double>& out) {
+  const auto heads = static_cast<index>(queries.products.size());
+  const auto kv_heads = static_cast<index>(keys.products.size());
+  const index d = queries.products.front().rows();
+  operand_importance x;
+  x.query = matrix<double>::Zero(heads * d, heads * d);
+  x.key = matrix<double>::Zero(kv_heads * d, kv_heads * d);
+  if (out.size() != 0) x.value = matrix<double>::Zero(kv_heads * d, kv_heads * d);
+  for (index h = 0; h < heads; ++h) {
+    const index g = h / (heads / kv_heads);
     x.query.block(h * d, h * d, d, d) = keys.about_mean(g);
     x.key.block(g * d, g * d, d, d) += queries.products[static_cast<std::size_t>(h)];
-    if (read_linearly) x.value.block(g * d, g * d, d, d) += out.block(h * d, h * d, d, d);
+    if (out.size() != 0) x.value.block(g * d, g * d, d, d) += out.block(h * d, h * d, d, d);
   }
+  return x;
+}
+template<class Recipe, Executor E>
+operand_importance importance_of_operands(const quantization<Recipe, E>& q, const step& s) {
+  const std::size_t linear = q.linear_readers(s.out).size();
+  const bool read_linearly =
+      linear > 0 && linear == q.original.readers(s.out).size() && s.out != q.original.output;
+  operand_importance x =
+      importance_of_heads(moments_of(q, s.a, s.attention.heads), moments_of(q, s.b, s.attention.kv_heads),
+                          read_linearly ? q.readers_gram(s.out) : matrix<double>());
+  const index d = q.cols(s.a) / s.attention.heads;
+  x.block = std::min(d, q.recipe.feedback_block);
+  while (d % x.block != 0) --x.block;
   return x;
 }
 

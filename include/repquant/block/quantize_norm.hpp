@@ -85,7 +85,7 @@ failure quantize_norm(quantization<Recipe, E>& q, const step& s) {
   if (failure f = q.stream.run(norm_instruction(q, s))) return f;
   if (failure f = report_fold(q, s, codec, *channels)) return f;
   const std::span<const affine> params(&site.params, 1);
-  const found_feedback feedback = feedback_of(q, s.out, site_role::norm_output, params);
+  const found_feedback feedback = feedback_for_readers(q, s.out, site_role::norm_output, params);
   if (failure f = q.encode(s.out, path, site_role::norm_output, site, params, feedback)) return f;
   q.report.sites.back().codec = "uniform per channel, folded";
   return {};

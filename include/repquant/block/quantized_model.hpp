@@ -43,7 +43,9 @@ struct site_report {
   site_role role = site_role::linear_input;
   int bits = 0;
   std::string codec;
-  noise_power noise;  ///< of the codes against the values that they encode, over the calibration samples
+  /// Of the codes against the values that they encode, over the calibration samples. With feedback it grows
+  /// while what the readers make of it shrinks.
+  noise_power noise;
 };
 /// One quantized weight, and what the reconstructor did.
 struct weight_report {

@@ -63,13 +63,14 @@ struct naive_recipe {
   /// Inputs of linear layers are scaled and mixed (spread_inputs) where that leaves less than this share of
   /// the squared error of their output; 0: nowhere.
   double spread_below = 0;
-  /// Codes of what linear layers read make up for each other's errors in blocks of so many channels
-  /// (encode_with_feedback), in the running model: half as many multiply-adds per value. 0: each for itself.
+  /// Codes of what linear layers and attentions read make up for each other's errors in blocks of at most so
+  /// many channels (encode_with_feedback), at half a block of multiply-adds per value in the running model. 0
+  /// and 1: each for itself.
   index feedback_block = 0;
-  double feedback_damping =
-      0.01;                   ///< how little errors are moved where readers do not see them (find_feedback)
-  bool select_early = false;  ///< works on the selected token alone where only that is read (select_early)
-  bool correct_bias = false;  ///< moves the mean error of a layer's output into its bias
+  /// How little errors are moved where readers do not see them (find_feedback).
+  double feedback_damping = 0.01;
+  bool select_early = false;     ///< works on the selected token alone where only that is read (select_early)
+  bool correct_bias = false;     ///< moves the mean error of a layer's output into its bias
   double target_correction = 0;  ///< most of the least-squares change taken before rounding, 0 to 1
   double target_damping = 0.01;  ///< ridge of that change, over the mean diagonal of the Gram matrix
   bool residual_target = false;  ///< layers that write to the residual also aim at what it lost so far
@@ -134,8 +135,8 @@ struct repquant_recipe : naive_recipe {
   gptq solver;
 };
 
-/// The same with errors of codes fed back: what layers and attentions read errs by a third to a half less at
-/// the same widths, and running takes longer (docs/decisions/0022).
+/// The same with errors of codes fed back: less divergence at the same widths (at 4 bits by a tenth to six
+/// tenths on the networks of docs/accuracy.md), and running takes longer (docs/decisions/0022).
 struct feedback_recipe : repquant_recipe {
   index feedback_block = 64;
 };

@@ -106,8 +106,10 @@ struct refine_forward {
     return a;
   }
 
-  /// What a code is made of where the errors of others are fed back: that moves the value by a constant.
-  node fed_back(pass& x, const instruction& s, node a, const std::vector<node>& leaf) const {
+  /// What a code is made of where the errors of others are fed back: that moves the value by a constant, up
+  /// to one rounding. Rows that are left in float have no errors that others could make good.
+  node fed_back(pass& x, const instruction& s, node a, const std::vector<node>& leaf,
+                std::uint64_t seed) const {
     if (s.inner == 0) return a;
     const matrix<>& scale = x.t.value(leaf[0]);
     const matrix<> zero = rounded(x.t.value(leaf[1]));
@@ -118,19 +120,24 @@ struct refine_forward {
     matrix<> moved(value.rows(), value.cols());
     move_by_feedback(uniform{.bits = s.bits}, params, feedback_of(s, model.constants()), value.data(),
                      value.rows(), value.cols(), moved.data());
+    for (index t = 0; t < value.rows(); ++t) {
+      if (differentiable::drops_row(drop, seed, t)) moved.row(t) = value.row(t);
+    }
     return differentiable::add(x.t, a, x.t.constant(matrix<>(moved - value)));
   }
   node encode(pass& x, int i, node a) const {
     const auto at = static_cast<std::size_t>(i);
     const std::vector<node>& leaf = x.leaf[at];
     const bool counted = parameters.units[at].counted;
-    a = fed_back(x, flow.code[at], a, leaf);
+    const std::uint64_t seed = drop > 0 ? x.random() : 0;
+    a = fed_back(x, flow.code[at], a, leaf, seed);
     return differentiable::fake_quantize(
         x.t, a, leaf[0], leaf[1],
         {.levels = 1 << flow.code[at].bits,
          .unit = counted ? differentiable::fake_unit::count : differentiable::fake_unit::growth,
          .drop = drop,
-         .seed = drop > 0 ? x.random() : 0},
+         .seed = seed,
+         .drop_rows = flow.code[at].inner > 0},
         counted ? node{} : x.t.constant(parameters.units[at].base));
   }
   /// Codes less their zero points, as an attention that subtracts other ones sees them.

@@ -6,8 +6,7 @@
 #include <repquant/train/cosine_schedule.hpp>
 
 #include <algorithm>
-#include <functional>
-#include <numeric>
+#include <span>
 #include <vector>
 
 namespace repquant::detail {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 namespace repquant {
@@ -34,12 +35,11 @@ struct found_feedback {
 /// the one of the smallest G_ii s_i^2, the one before it that of the smallest of what is left of these, and
 /// so on. Errors between blocks are left as they are.
 ///
-/// Shapes    importance G [cols x cols], symmetric, not negative: sum over readers of W^T W; steps [cols] or
-/// [1],
-///           the scales s
-/// Requires  1 <= block <= error_feedback::most, damping > 0: of the mean of G_ii s_i^2, added to all of
-///           them. It bounds how far errors are moved where the readers do not see them; weights of few bits
-///           do
+/// Shapes    importance G [cols x cols], symmetric, not negative: sum over readers of W^T W; steps [cols]
+///           or [1], the scales s
+/// Requires  1 <= block <= error_feedback::most; damping > 0: this share of the mean G_ii s_i^2 is added to
+///           all of them, about what the rounding of low-bit weights adds to G; it bounds how far errors
+///           move where readers do not see them
 /// Cost      cols block^2
 /// Source    the ordering of V-BLAST detection (Wolniansky et al. 1998); the factors of GPTQ (arXiv
 /// 2210.17323)
@@ -54,7 +54,8 @@ inline found_feedback find_feedback(const matrix<double>& importance, const colu
     const index n = std::min(f.block, cols - first);
     const auto of = s.segment(first, n).asDiagonal();
     matrix<double> g = of * importance.block(first, first, n, n) * of;
-    g.diagonal().array() += std::fmax(damping * mean, 1e-30);
+    const double added = std::fmax(damping * mean, std::numeric_limits<double>::min());
+    g.diagonal().array() += added;
     std::vector<index> left;  // channels that are not yet placed
     for (index j = 0; j < n; ++j) left.push_back(j);
     matrix<double> factors = matrix<double>::Zero(n, n);  // L, by channel
@@ -64,7 +65,7 @@ inline found_feedback find_feedback(const matrix<double>& importance, const colu
       const index c = *last;
       left.erase(last);
       f.order[static_cast<std::size_t>(first + i)] = static_cast<std::uint8_t>(c);
-      for (index j : left) factors(c, j) = g(c, j) / g(c, c);
+      for (index j : left) factors(c, j) = g(c, j) / std::fmax(g(c, c), added);
       for (index a : left) {
         for (index b : left) g(a, b) -= factors(c, a) * g(c, b);
       }

@@ -187,8 +187,8 @@ inline failure model_view::check_codes(const instruction& s, std::int64_t at) co
 /// Every channel of a block is coded once.
 inline failure model_view::check_order(const instruction& s, std::int64_t at) const noexcept {
   const auto order = numbers<std::uint8_t>(s.data[2], static_cast<std::size_t>(s.cols));
-  for (std::int32_t first = 0; first < s.cols; first += s.inner) {
-    const std::int32_t n = std::min(s.inner, s.cols - first);
+  for (std::int64_t first = 0; first < s.cols; first += s.inner) {
+    const auto n = static_cast<std::int32_t>(std::min<std::int64_t>(s.inner, s.cols - first));
     std::array<bool, error_feedback::most> coded{};
     for (std::int32_t i = 0; i < n; ++i) {
       const std::uint8_t channel = order[static_cast<std::size_t>(first + i)];

@@ -192,7 +192,7 @@ struct value_store {
 /// All rows, as many registers of them at a time as there are and as the stack has room for.
 template<Lane V, class Store>
 inline void feed_all(const uniform& codec, std::span<const affine> params, const error_feedback& f,
-                     const float* x, index rows, index cols, index stride, Store store) noexcept {
+                     const float* x, index rows, index cols, index stride, Store& store) noexcept {
   REPQUANT_ASSERT(static_cast<index>(f.order.size()) == cols);
   constexpr index lanes = lane_width<V>;
   constexpr std::size_t small = 64;
@@ -228,8 +228,9 @@ inline void feed_all(const uniform& codec, std::span<const affine> params, const
 /// Shapes    params one, or one per column; x and codes [rows x cols], row_stride floats from row to row,
 ///           codes likewise; feedback of as many columns
 /// Requires  1 <= block <= error_feedback::most; strides >= cols; x and codes do not overlap
-/// Cost      min(block, cols) / 2 products and differences per value; on the stack 512 registers in blocks
-///           of up to 64 channels, 1,024 in larger ones (32 and 64 KB with AVX-512)
+/// Cost      min(block, cols) / 2 products and differences per value; fewer rows than a register has lanes
+///           cost as many as it has; on the stack 44 KB with AVX-512 in blocks of up to 64 channels, 80 KB in
+///           larger ones
 /// Precision the same codes for every Arch, and for a row whatever the others are
 /// Source    error diffusion (Floyd and Steinberg 1976) with the successive cancellation of integer least
 ///           squares, which GPTQ (arXiv 2210.17323) does for weights
@@ -239,8 +240,8 @@ inline void encode_with_feedback(const uniform& codec_in, std::span<const affine
                                  index row_stride, std::uint8_t* codes, index code_stride) noexcept {
   using V = lane_of<Arch>;
   const uniform codec = codec_in;  // a copy: codes may alias anything that has an address
-  detail::feed_all<V>(codec, params, feedback, x, rows, cols, row_stride,
-                      detail::code_store<V>(codes, code_stride));
+  detail::code_store<V> store(codes, code_stride);
+  detail::feed_all<V>(codec, params, feedback, x, rows, cols, row_stride, store);
 }
 
 /// What the errors of the codes move the values to: values whose own codes are those of
@@ -254,7 +255,8 @@ inline void move_by_feedback(const uniform& codec, std::span<const affine> param
                              const error_feedback& feedback, const float* x, index rows, index cols,
                              float* out) noexcept {
   using V = lane_of<Arch>;
-  detail::feed_all<V>(codec, params, feedback, x, rows, cols, cols, detail::value_store<V>{out, cols});
+  detail::value_store<V> store{out, cols};
+  detail::feed_all<V>(codec, params, feedback, x, rows, cols, cols, store);
 }
 
 }  // namespace repquant

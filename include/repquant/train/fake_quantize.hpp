@@ -29,7 +29,13 @@ struct fake_uniform {
   fake_unit unit = fake_unit::value;
   float drop = 0;          ///< share of entries that stay x / s, at random
   std::uint64_t seed = 0;  ///< of that choice
+  bool drop_rows = false;  ///< of rows instead: where errors of a row's codes are fed back to its others
 };
+
+/// Whether row i is one of those that stay x / s, with drop_rows.
+inline bool drops_row(float drop, std::uint64_t seed, index i) {
+  return drop > 0 && splitmix64::of(seed, static_cast<std::uint64_t>(i)).unit() < drop;
+}
 
 /// 1 / sqrt(numel qmax), so that the updates of a step size are about as large as those of its weights.
 /// Source  LSQ (arXiv 1902.08153) section 2.2
@@ -120,7 +126,9 @@ inline node fake_quantize(tape& t, node x, node s, node zero, const fake_uniform
           return lane::real(lane::round_to_int(unit));
         },
         t.value(x).row(i).data(), sr.data(), zr.data());
-    if (q.drop > 0) {
+    if (q.drop_rows) {
+      if (drops_row(q.drop, q.seed, i)) codes.row(i).array() = t.value(x).row(i).array() / sr;
+    } else if (q.drop > 0) {
       splitmix64 random = splitmix64::of(q.seed, static_cast<std::uint64_t>(i));
       for (index j = 0; j < cols; ++j) {
         if (random.unit() < q.drop) codes(i, j) = t.value(x)(i, j) / sr(j);

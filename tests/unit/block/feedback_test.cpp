@@ -185,3 +185,53 @@ TEST_CASE("moments of heads are sums over tokens, in any parts", "[block][feedba
     }
   }
 }
+
+TEST_CASE("what errors of the operands of an attention cost", "[block][feedback]") {
+  constexpr rq::index d = 3;
+  const rq::matrix<> q = networks::random_matrix(9, 4 * d, 1, 7).array() + 0.3F;
+  const rq::matrix<> k = networks::random_matrix(11, 2 * d, 1, 8).array() - 0.4F;
+  const rq::matrix<> w = networks::random_matrix(5, 4 * d, 1, 9);
+  rq::detail::head_moments queries;
+  queries.see(q, 4);
+  rq::detail::head_moments keys;
+  keys.see(k, 2);
+  const rq::matrix<double> out = w.cast<double>().transpose() * w.cast<double>();
+  const rq::detail::operand_importance x = rq::detail::importance_of_heads(queries, keys, out);
+  REQUIRE(x.query.rows() == 4 * d);
+  REQUIRE(x.key.rows() == 2 * d);
+  REQUIRE(x.value.rows() == 2 * d);
+  const auto product = [](const rq::matrix<>& m, rq::index a, rq::index b, bool about_mean) {
+    double mean_a = 0;
+    double mean_b = 0;
+    for (rq::index t = 0; t < m.rows() && about_mean; ++t) {
+      mean_a += static_cast<double>(m(t, a)) / static_cast<double>(m.rows());
+      mean_b += static_cast<double>(m(t, b)) / static_cast<double>(m.rows());
+    }
+    double sum = 0;
+    for (rq::index t = 0; t < m.rows(); ++t)
+      sum += (static_cast<double>(m(t, a)) - mean_a) * (static_cast<double>(m(t, b)) - mean_b);
+    return sum;
+  };
+  // heads 0 and 1 read the keys and values of head 0, heads 2 and 3 those of head 1
+  for (rq::index i = 0; i < 4 * d; ++i) {
+    for (rq::index j = 0; j < 4 * d; ++j) {
+      const rq::index group = i / d / 2 * d;
+      const double want = i / d == j / d ? product(k, group + i % d, group + j % d, true) : 0;
+      CHECK(x.query(i, j) == Approx(want).margin(1e-9));
+    }
+  }
+  for (rq::index i = 0; i < 2 * d; ++i) {
+    for (rq::index j = 0; j < 2 * d; ++j) {
+      double key = 0;
+      double value = 0;
+      for (const rq::index head : {2 * (i / d), 2 * (i / d) + 1}) {
+        if (i / d != j / d) continue;
+        key += product(q, head * d + i % d, head * d + j % d, false);
+        value += product(w, head * d + i % d, head * d + j % d, false);
+      }
+      CHECK(x.key(i, j) == Approx(key).margin(1e-9));
+      CHECK(x.value(i, j) == Approx(value).margin(1e-9));
+    }
+  }
+  CHECK(rq::detail::importance_of_heads(queries, keys, {}).value.size() == 0);
+}

@@ -180,6 +180,30 @@ TEST_CASE("fake quantization: what is dropped stays as it is and passes its grad
   CHECK(left < 0.55 * static_cast<double>(x.size()));
 }
 
+TEST_CASE("fake quantization: rows that are dropped whole", "[train]") {
+  const rq::matrix<> x = noise(200, 7, 1);
+  const auto run = [&](float drop) {
+    rq::tape t;
+    const d::fake_uniform q{.levels = 8, .drop = drop, .seed = 5, .drop_rows = true};
+    return t.value(d::fake_quantize(t, t.constant(x), t.constant(rq::matrix<>::Constant(1, 1, 0.3F)),
+                                    t.constant(rq::matrix<>::Constant(1, 1, 3)), q));
+  };
+  const rq::matrix<> whole = run(0);
+  const rq::matrix<> some = run(0.5F);
+  int left = 0;
+  for (rq::index i = 0; i < x.rows(); ++i) {
+    const bool dropped = d::drops_row(0.5F, 5, i);
+    left += dropped ? 1 : 0;
+    for (rq::index j = 0; j < x.cols(); ++j) {
+      if (dropped) CHECK(some(i, j) == Approx(x(i, j)).epsilon(1e-6));
+      if (!dropped) CHECK(some(i, j) == whole(i, j));
+    }
+  }
+  CHECK(left > 70);
+  CHECK(left < 130);
+  CHECK_FALSE(d::drops_row(0, 5, 0));
+}
+
 TEST_CASE("fake quantization: probabilities inside of an attention", "[train]") {
   const auto kind = GENERATE(rq::probability_kind::as_uniform, rq::probability_kind::as_log2,
                              rq::probability_kind::as_log_sqrt2);
