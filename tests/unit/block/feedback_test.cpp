@@ -11,6 +11,7 @@ namespace rq = repquant;
 
 namespace {
 
+using networks::same_bytes;
 using networks::samples;
 
 std::map<std::string, rq::program> programs() {
@@ -22,9 +23,6 @@ rq::repquant_recipe with_feedback(rq::index block, int weight_bits, int bits) {
   rq::repquant_recipe r = rq::with_bits(rq::repquant_recipe{}, weight_bits, bits);
   r.feedback_block = block;
   return r;
-}
-bool same_bytes(const rq::quantized_model& a, const rq::quantized_model& b) {
-  return std::equal(a.bytes().begin(), a.bytes().end(), b.bytes().begin(), b.bytes().end());
 }
 /// The largest of equal parts of a head that is no larger than a block.
 rq::index part_of_head(rq::index head, rq::index block) {

@@ -6,6 +6,7 @@
 #include <repquant/block.hpp>
 #include <repquant/parallel/threads.hpp>
 
+#include <algorithm>
 #include <functional>
 #include <random>
 #include <string>
@@ -58,6 +59,9 @@ inline rq::result<rq::quantized_model> quantize(const rq::program& p, const samp
   rq::repquant_recipe full = rq::with_bits(rq::repquant_recipe{}, weight_bits, activation_bits);
   if (name == "feedback") full.feedback_block = 10;
   return quantize(p, x, full, exec);
+}
+inline bool same_bytes(const rq::quantized_model& a, const rq::quantized_model& b) {
+  return std::equal(a.bytes().begin(), a.bytes().end(), b.bytes().begin(), b.bytes().end());
 }
 /// The encode instruction at a site.
 inline const rq::instruction& encode_at(const rq::quantized_model& m, const std::string& path) {

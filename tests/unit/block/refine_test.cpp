@@ -10,6 +10,7 @@ namespace rq = repquant;
 
 namespace {
 
+using networks::same_bytes;
 using networks::samples;
 
 rq::result<rq::quantized_model> refine(const rq::program& p, const rq::quantized_model& m, const samples& x,
@@ -45,10 +46,6 @@ double divergence(const rq::program& p, const rq::quantized_model& m, std::span<
     }
   }
   return sum / static_cast<double>(x.size());
-}
-
-bool same_bytes(const rq::quantized_model& a, const rq::quantized_model& b) {
-  return std::equal(a.bytes().begin(), a.bytes().end(), b.bytes().begin(), b.bytes().end());
 }
 
 /// A model as refine() sees it.
