@@ -224,7 +224,11 @@ inline xsimd::batch<float, A> from_bits(const xsimd::batch<std::int32_t, A>& a) 
 }
 template<class A>
 inline xsimd::batch<std::int32_t, A> round_to_int(const xsimd::batch<float, A>& a) noexcept {
+#if XSIMD_WITH_NEON64
+  return xsimd::batch<std::int32_t, A>(vcvtnq_s32_f32(a.data));  // xsimd 8's for NEON is wrong at 2^22 + 1/2
+#else
   return xsimd::nearbyint_as_int(a);
+#endif
 }
 template<class A>
 inline xsimd::batch<float, A> real(const xsimd::batch<std::int32_t, A>& a) noexcept {

@@ -17,7 +17,7 @@ namespace repquant::testing {
 
 namespace detail {
 
-inline constexpr std::size_t lane_value_count = 37;
+inline constexpr std::size_t lane_value_count = 38;
 /// Floats that operations get wrong: zeros, subnormals, ties, the edges of exact integers, huge ones,
 /// infinities, NaN.
 inline std::array<float, lane_value_count> lane_values() noexcept {
@@ -43,6 +43,7 @@ inline std::array<float, lane_value_count> lane_values() noexcept {
           -254.5F,
           0x1p23F,
           -0x1.000002p22F,
+          -0x1.ffff64p21F,
           0x1p24F,
           0x1.fffffep30F,
           -0x1p31F,
