@@ -16,16 +16,20 @@ namespace rq = repquant;
 
 constexpr rq::index rows = 197;
 
-/// Calls each(x, columns, block, params, codes) with numbers that the compiler does not see, as in a model.
+/// Calls each(x, columns, block, params, order, codes) with numbers that the compiler does not see, as in a
+/// model.
 template<class F>
 void run(benchmark::State& state, F each) {
   const auto cols = static_cast<rq::index>(state.range(0));
   const auto n = static_cast<std::size_t>(rows * cols);
   const std::vector<float> x = workload::normal(n);
   const std::vector<rq::affine> params(static_cast<std::size_t>(cols), rq::uniform{.bits = 4}.fit({-3, 3}));
+  std::vector<std::uint8_t> order(static_cast<std::size_t>(cols));
+  for (std::size_t i = 0; i < order.size(); ++i)
+    order[i] = static_cast<std::uint8_t>(static_cast<std::int64_t>(i) % state.range(1));
   std::vector<std::uint8_t> codes(n);
   for (auto _ : state) {
-    each(x, cols, static_cast<rq::index>(state.range(1)), params, codes);
+    each(x, cols, static_cast<rq::index>(state.range(1)), params, order, codes);
     benchmark::DoNotOptimize(codes.data());
     benchmark::ClobberMemory();
   }
@@ -45,10 +49,11 @@ void add(const std::string& name, F each, std::initializer_list<std::int64_t> bl
 
 template<class Arch>
 void all(const std::string& arch) {
-  add("plain" + arch, [](const auto& x, rq::index cols, rq::index, const auto& params, auto& codes) {
-    rq::encode_columns<Arch>(rq::uniform{.bits = 4}, std::span<const rq::affine>(params), x.data(), rows,
-                             cols, cols, codes.data(), cols);
-  });
+  add("plain" + arch,
+      [](const auto& x, rq::index cols, rq::index, const auto& params, const auto&, auto& codes) {
+        rq::encode_columns<Arch>(rq::uniform{.bits = 4}, std::span<const rq::affine>(params), x.data(), rows,
+                                 cols, cols, codes.data(), cols);
+      });
   static const std::vector<float> unit(3072, 1e-3F);
   static const std::vector<std::int8_t> reach = [] {
     std::vector<std::int8_t> r;
@@ -57,10 +62,7 @@ void all(const std::string& arch) {
     return r;
   }();
   add("fed_back" + arch,
-      [](const auto& x, rq::index cols, rq::index block, const auto& params, auto& codes) {
-        std::vector<std::uint8_t> order(static_cast<std::size_t>(cols));
-        for (std::size_t i = 0; i < order.size(); ++i)
-          order[i] = static_cast<std::uint8_t>(static_cast<rq::index>(i) % block);
+      [](const auto& x, rq::index cols, rq::index block, const auto& params, const auto& order, auto& codes) {
         rq::encode_with_feedback<Arch>(rq::uniform{.bits = 4}, params, {block, order, unit, reach}, x.data(),
                                        rows, cols, cols, codes.data(), cols);
       },
@@ -70,7 +72,7 @@ void all(const std::string& arch) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  add("copy", [](const auto& x, rq::index, rq::index, const auto&, auto& codes) {
+  add("copy", [](const auto& x, rq::index, rq::index, const auto&, const auto&, auto& codes) {
     std::memcpy(codes.data(), x.data(), codes.size());
   });
   all<rq::scalar_arch>("/scalar");

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// encode_with_feedback: codes whose errors make up for each other in what is read from them.
 ///
-/// Length: one loop, told twice: for codes, and for the values that they are codes of.
+/// Length: one loop, how rows are shared out to it, and the two things that it gives: codes, and the values
+/// that they are codes of.
 #pragma once
 
 #include <repquant/codec/uniform.hpp>
@@ -250,6 +251,7 @@ inline void encode_with_feedback(const uniform& codec_in, std::span<const affine
 ///   out_i = x_i - sum over j < i of reach(j, i) f_j
 ///
 /// Shapes    as there; x and out [rows x cols] without distance between rows
+/// Requires, Cost, Precision  as there
 template<class Arch = default_arch>
 inline void move_by_feedback(const uniform& codec, std::span<const affine> params,
                              const error_feedback& feedback, const float* x, index rows, index cols,
