@@ -28,15 +28,17 @@ struct settings {
   std::vector<std::string> recipes;
   std::vector<std::string> ingredients = examples::ingredient_names();
   std::vector<std::string> shared_weights = {"one"};
-  bool ablation = false;
+  std::vector<std::string> ablation = {};
+  int feedback_block = static_cast<int>(rq::feedback_recipe{}.feedback_block);
   int threads = 0;
   examples::measurement what;
 };
 
 /// Where the recipes come from.
 std::vector<examples::accuracy_recipe> chosen_recipes(const settings& s) {
-  if (s.ablation) return examples::ablation_recipes(s.ingredients);
-  std::vector<examples::accuracy_recipe> all = examples::accuracy_recipes(s.shared_weights.back() == "one");
+  if (!s.ablation.empty()) return examples::ablation_recipes(s.ablation.back(), s.ingredients);
+  std::vector<examples::accuracy_recipe> all =
+      examples::accuracy_recipes(s.shared_weights.back() == "one", s.feedback_block);
   std::erase_if(all, [&](const examples::accuracy_recipe& r) {
     return std::find(s.recipes.begin(), s.recipes.end(), r.name) == s.recipes.end();
   });
@@ -67,10 +69,10 @@ void print(const examples::model_case& m, const settings& s,
                 examples::bits_text(r.bits, r.weight_bits).c_str(), r.error_report.c_str());
   }
   for (const int width : what.bits) {
-    if (!s.ablation) continue;
+    if (s.ablation.empty()) continue;
     std::printf("\n%s %s: each ingredient alone and left out\n", m.name.c_str(),
                 examples::bits_text(width, what.weight_bits).c_str());
-    examples::ablation_table(rows, width, s.ingredients).print(stdout);
+    examples::ablation_table(rows, width, s.ingredients, s.ablation.back()).print(stdout);
   }
 }
 
@@ -92,10 +94,13 @@ int main(int argc, char** argv) {
         std::numeric_limits<int>::max());
   o.add("shared-weights", "WORD", "sets of codes for a layer that is called several times", s.shared_weights,
         {"one", "each"});
+  o.add("feedback-block", "N", "channels that make up for each other in repquant_feedback", s.feedback_block,
+        1, static_cast<int>(rq::error_feedback::most));
   o.add("float-site", "LIST", "classes of sites to leave in float, one at a time", s.what.float_sites,
         examples::site_classes());
   o.add("sites", "N", "list the N worst sites and layers", s.what.worst_sites, 0, 10000);
-  o.flag("ablation", "measure each ingredient of the recipe alone and left out", s.ablation);
+  o.add("ablation", "WORD", "measure each ingredient of this recipe alone and left out", s.ablation,
+        examples::whole_recipes);
   o.add("ingredient", "LIST", "ingredients of the ablation", s.ingredients, examples::ingredient_names());
   o.add("calibration", "N", "samples up to which variations fill the calibration set, 0 for none of them",
         s.what.calibration, 0, std::numeric_limits<int>::max());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// What each ingredient of repquant_recipe brings: the recipe without it, and it alone on plain rounding.
+/// What each ingredient of a recipe brings: the recipe without it, and it alone on plain rounding.
 #pragma once
 
 #include <repquant/block/recipe.hpp>
@@ -51,7 +51,7 @@ struct solver_choice {
 };
 
 /// repquant_recipe whose policies can be exchanged at run time for those of naive_recipe. As it is made, it
-/// quantizes as repquant_recipe does.
+/// quantizes as repquant_recipe does; with a feedback_block as feedback_recipe does.
 struct ablation_recipe : repquant::repquant_recipe {
   using base = repquant::repquant_recipe;
   observer_choice<decltype(base::norm_range), repquant::min_max> norm_range;
@@ -95,6 +95,7 @@ inline std::vector<ingredient> ingredients() {
       {"scale_rounds", [](recipe& r) { r.scale_rounds = 0; }},
       {"share_weights", [](recipe& r) { r.share_weights = false; }},
       {"ratio_rounds", [](recipe& r) { r.ratio_rounds = 0; }},
+      {"feedback", [](recipe& r) { r.feedback_block = 0; }},
   };
 }
 inline std::vector<std::string> ingredient_names() {
@@ -103,37 +104,44 @@ inline std::vector<std::string> ingredient_names() {
   return names;
 }
 
-/// The recipe with nothing but the ingredient `alone`; with none at all where there is no such name.
-inline ablation_recipe recipe_with_only(const std::string& alone) {
+/// The recipes that can be taken apart, by their names.
+inline const std::vector<std::string> whole_recipes = {"repquant", "repquant_feedback"};
+
+/// The recipe of that name, whole. The ingredient `feedback` is in one of them alone.
+inline ablation_recipe whole_recipe(const std::string& name) {
   ablation_recipe r;
-  for (const ingredient& i : ingredients()) {
-    if (i.name != alone) i.leave_out(r);
-  }
+  if (name == "repquant_feedback") r.feedback_block = repquant::feedback_recipe{}.feedback_block;
   return r;
 }
-/// The recipe with all but the ingredient `absent`.
-inline ablation_recipe recipe_without(const std::string& absent) {
-  ablation_recipe r;
+/// The recipe with nothing but the ingredient `alone`; with none at all where there is no such name.
+inline ablation_recipe recipe_with_only(const std::string& alone, ablation_recipe whole = {}) {
   for (const ingredient& i : ingredients()) {
-    if (i.name == absent) i.leave_out(r);
+    if (i.name != alone) i.leave_out(whole);
   }
-  return r;
+  return whole;
+}
+/// The recipe with all but the ingredient `absent`.
+inline ablation_recipe recipe_without(const std::string& absent, ablation_recipe whole = {}) {
+  for (const ingredient& i : ingredients()) {
+    if (i.name == absent) i.leave_out(whole);
+  }
+  return whole;
 }
 
 /// What the rows of one model at one width say of each ingredient, in columns: the KL of the plain recipe
 /// with it, and the share of the plain KL that it removes; the KL of the recipe without it, and that as a
-/// multiple of the whole recipe's.
+/// multiple of that of `recipe`, the whole one.
 inline table ablation_table(const std::vector<accuracy_row>& rows, int bits,
-                            const std::vector<std::string>& names) {
+                            const std::vector<std::string>& names, const std::string& recipe) {
   table t({{"ingredient", align::left}, {"KL alone"}, {"removes %"}, {"KL without"}, {"times"}});
-  const auto find = [&](const std::string& recipe) -> const accuracy_row* {
+  const auto find = [&](const std::string& name) -> const accuracy_row* {
     for (const accuracy_row& r : rows) {
-      if (r.recipe == recipe && r.bits == bits) return &r;
+      if (r.recipe == name && r.bits == bits) return &r;
     }
     return nullptr;
   };
   const accuracy_row* plain = find("plain");
-  const accuracy_row* whole = find("repquant");
+  const accuracy_row* whole = find(recipe);
   if (plain == nullptr || whole == nullptr) return t;
   t.row({"none / all", with_error(plain->quality.kl, 5), "", with_error(whole->quality.kl, 5), ""});
   t.rule();

@@ -43,12 +43,13 @@ inline constexpr const char* baseline_recipe = "repq_vit";
 /// All recipes, in the order of the table.
 ///
 /// `share_weights`: a layer that is called several times keeps one set of codes in this library's recipes;
-/// else every call has its own.
-inline std::vector<accuracy_recipe> accuracy_recipes(bool share_weights = true) {
+/// else every call has its own. `feedback_block`: channels that make up for each other in repquant_feedback.
+inline std::vector<accuracy_recipe> accuracy_recipes(
+    bool share_weights = true, repquant::index feedback_block = repquant::feedback_recipe{}.feedback_block) {
   repquant::repquant_recipe recipe;
   recipe.share_weights = share_weights;
   repquant::repquant_recipe feedback = recipe;
-  feedback.feedback_block = repquant::feedback_recipe{}.feedback_block;
+  feedback.feedback_block = feedback_block;
   // accuracy first: errors reach as far as they can
   repquant::repquant_recipe refinable = recipe;
   refinable.feedback_block = repquant::error_feedback::most;
@@ -62,12 +63,14 @@ inline std::vector<accuracy_recipe> accuracy_recipes(bool share_weights = true) 
   };
 }
 
-/// The recipes of the ablation of these ingredients: none, each alone, all, all but each.
-inline std::vector<accuracy_recipe> ablation_recipes(const std::vector<std::string>& names) {
-  std::vector<accuracy_recipe> all{integer_recipe("plain", recipe_with_only(""))};
-  for (const std::string& n : names) all.push_back(integer_recipe("only " + n, recipe_with_only(n)));
-  all.push_back(integer_recipe("repquant", recipe_without("")));
-  for (const std::string& n : names) all.push_back(integer_recipe("without " + n, recipe_without(n)));
+/// The recipes of the ablation of the recipe `name`: no ingredient, each of these alone, all, all but each.
+inline std::vector<accuracy_recipe> ablation_recipes(const std::string& name,
+                                                     const std::vector<std::string>& names) {
+  const ablation_recipe whole = whole_recipe(name);
+  std::vector<accuracy_recipe> all{integer_recipe("plain", recipe_with_only("", whole))};
+  for (const std::string& n : names) all.push_back(integer_recipe("only " + n, recipe_with_only(n, whole)));
+  all.push_back(integer_recipe(name, whole));
+  for (const std::string& n : names) all.push_back(integer_recipe("without " + n, recipe_without(n, whole)));
   return all;
 }
 

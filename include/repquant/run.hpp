@@ -15,6 +15,7 @@
 #include <repquant/core/failure.hpp>
 #include <repquant/core/lane.hpp>
 #include <repquant/core/shape.hpp>
+#include <repquant/core/shuffle.hpp>
 #include <repquant/granularity/concept.hpp>
 #include <repquant/granularity/granularities.hpp>
 #include <repquant/infer/activation.hpp>
@@ -51,6 +52,7 @@
 #include <repquant/kernel/elementary.hpp>
 #include <repquant/kernel/encode.hpp>
 #include <repquant/kernel/encode_with_feedback.hpp>
+#include <repquant/kernel/error_feedback.hpp>
 #include <repquant/kernel/exact_range.hpp>
 #include <repquant/kernel/fixed_point.hpp>
 #include <repquant/kernel/gemm.hpp>

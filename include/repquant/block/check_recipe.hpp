@@ -5,7 +5,7 @@
 #include <repquant/block/recipe.hpp>
 #include <repquant/codec/check.hpp>
 #include <repquant/core/check_fraction.hpp>
-#include <repquant/kernel/encode_with_feedback.hpp>
+#include <repquant/kernel/error_feedback.hpp>
 
 #include <limits>
 

@@ -3,7 +3,7 @@
 /// that what layers read from the codes errs least.
 #pragma once
 
-#include <repquant/kernel/encode_with_feedback.hpp>
+#include <repquant/kernel/error_feedback.hpp>
 #include <repquant/matrix/matrix.hpp>
 
 #include <algorithm>

@@ -3,8 +3,8 @@
 /// have. Every formula of the library is written once over a Lane; its scalar instantiation is its
 /// definition, and every register gives the same bits.
 ///
-/// This is the only file that knows what a register is: a register type other than xsimd's is added
-/// by specialising `lane_traits`, `code_lane_traits` and the functions of namespace `lane`.
+/// This file and shuffle.hpp are the only ones that know what a register is: a register type other than xsimd's
+/// is added by specialising `lane_traits`, `code_lane_traits` and the functions of namespace `lane`.
 ///
 /// Rules that make results equal on every build (docs/decisions/0004):
 ///  - `lane::mul` is pinned: a product never fuses with the addition that follows.
@@ -25,7 +25,6 @@
 #include <concepts>
 #include <cstdint>
 #include <type_traits>
-#include <utility>
 
 namespace repquant {
 
@@ -284,20 +283,6 @@ inline xsimd::batch<float, A> select(const xsimd::batch<std::int32_t, A>& mask,
                                      const xsimd::batch<float, A>& a,
                                      const xsimd::batch<float, A>& b) noexcept {
   return from_bits(select(mask, bits(a), bits(b)));
-}
-namespace detail {
-template<int Distance, class A, int... Places>
-inline xsimd::batch<float, A> swap_neighbours(const xsimd::batch<float, A>& v,
-                                              std::integer_sequence<int, Places...>) noexcept {
-  return xsimd::batch<float, A>(__builtin_shufflevector(v.data, v.data, (Places ^ Distance)...));
-}
-}  // namespace detail
-/// A register whose place l holds what stands in place l ^ Distance of v.
-template<int Distance, class A>
-inline xsimd::batch<float, A> swap_neighbours(const xsimd::batch<float, A>& v) noexcept {
-  constexpr int width = static_cast<int>(xsimd::batch<float, A>::size);
-  static_assert(Distance > 0 && Distance < width && (Distance & (Distance - 1)) == 0);
-  return detail::swap_neighbours<Distance>(v, std::make_integer_sequence<int, width>{});
 }
 /// Place 0 of a register.
 template<class A>

@@ -8,7 +8,7 @@
 #include <repquant/core/shape.hpp>
 #include <repquant/infer/model_flow.hpp>
 #include <repquant/infer/probability.hpp>
-#include <repquant/kernel/encode_with_feedback.hpp>
+#include <repquant/kernel/error_feedback.hpp>
 
 #include <algorithm>
 #include <array>

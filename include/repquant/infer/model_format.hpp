@@ -44,7 +44,7 @@ enum class opcode : std::uint8_t {
 /// One step of a quantized model. Registers are numbers; data are byte offsets into the constants.
 ///
 ///   encode     where inner > 0, encode_with_feedback in blocks of so many channels. data: affine, unit float
-///              [cols], order bytes [cols], reach bytes, as kernel/encode_with_feedback.hpp says
+///              [cols], order bytes [cols], reach bytes, as kernel/error_feedback.hpp says
 ///   linear     y[t][o] = float(sum_k (a[t][k] - zero_a) (w[o][k] - zw[o])) m[o] + c[o]
 ///              data: w bytes [cols x inner], zw int32 [cols], m float [cols], c float [cols]
 ///   attention  s = sum_d (a[d] - za[d])(b[d] - zero_b); p = encode(softmax(s m[head])), both as

@@ -2,6 +2,8 @@
 /// hadamard_row: a row's values spread over all of its places, each scaled first.
 #pragma once
 
+#include <repquant/core/each.hpp>
+#include <repquant/core/shuffle.hpp>
 #include <repquant/kernel/map.hpp>
 #include <repquant/kernel/one_nan.hpp>
 
@@ -11,7 +13,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <utility>
 
 namespace repquant {
 
@@ -50,10 +51,7 @@ inline void sums_of_registers(std::array<V, Count>& v) noexcept {
       v[low] = lane::add(a, b);
       v[low + Stride] = lane::sub(a, b);
     };
-    [&one]<std::size_t... I>(std::index_sequence<I...>) REPQUANT_ALWAYS_INLINE {
-      (one(I / Stride * 2 * Stride + I % Stride), ...);
-    }
-    (std::make_index_sequence<Count / 2>{});
+    each<Count / 2>([&one](auto i) REPQUANT_ALWAYS_INLINE { one(i / Stride * 2 * Stride + i % Stride); });
     sums_of_registers<Stride / 2>(v);
   }
 }

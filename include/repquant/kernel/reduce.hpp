@@ -7,6 +7,7 @@
 /// result has one bit pattern, 0x7FC00000.
 #pragma once
 
+#include <repquant/core/shuffle.hpp>
 #include <repquant/kernel/one_nan.hpp>
 
 #include <array>

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <repquant/core/lane.hpp>
+#include <repquant/core/shuffle.hpp>
 
 #include <array>
 #include <bit>
@@ -132,6 +133,30 @@ inline bool swaps_neighbours() noexcept {
   return true;
 }
 
+/// True where exchange<Distance> puts place l + Distance of the first register and place l of the second in
+/// each other's stead, for every l without that bit, and leaves the other places.
+template<Lane V, int Distance>
+inline bool exchanges() noexcept {
+  constexpr auto width = static_cast<std::size_t>(lane_width<V>);
+  if constexpr (lane_width < V >> Distance) {
+    std::array<float, 2 * width> in{};
+    std::array<float, 2 * width> out{};
+    for (std::size_t i = 0; i < 2 * width; ++i) in[i] = static_cast<float>(3 * i + 1);
+    V a = lane::load<V>(in.data());
+    V b = lane::load<V>(in.data() + width);
+    lane::exchange<Distance>(a, b);
+    lane::store(out.data(), a);
+    lane::store(out.data() + width, b);
+    for (std::size_t i = 0; i < width; ++i) {
+      const bool upper = (i & static_cast<std::size_t>(Distance)) != 0;
+      const std::size_t other = i ^ static_cast<std::size_t>(Distance);
+      if (out[i] != in[upper ? width + other : i] || out[width + i] != in[upper ? width + i : other])
+        return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace detail
 
 /// The name of the first operation of namespace lane that differs between a register of Arch and a float, or
@@ -181,6 +206,9 @@ inline const char* broken_lane_law() noexcept {
   if (!detail::swaps_neighbours<V, 1>() || !detail::swaps_neighbours<V, 2>() ||
       !detail::swaps_neighbours<V, 4>() || !detail::swaps_neighbours<V, 8>())
     return "swap_neighbours";
+  if (!detail::exchanges<V, 1>() || !detail::exchanges<V, 2>() || !detail::exchanges<V, 4>() ||
+      !detail::exchanges<V, 8>())
+    return "exchange";
   for (std::size_t i = 0; i < floats.size(); ++i) {
     for (std::size_t j = 0; j < floats.size(); ++j) {
       for (std::size_t k = 0; k < width; ++k) {

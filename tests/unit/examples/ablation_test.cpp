@@ -96,20 +96,24 @@ TEST_CASE("ablation: all ingredients are the recipe, none are plain rounding", "
   const samples x = networks::random_samples(24, 5, 16, 5);
   CHECK(quantized(examples::recipe_without("")) == bytes_of(networks::quantize(p, x, "repquant", 4, 4)));
   CHECK(quantized(examples::recipe_with_only("")) == bytes_of(networks::quantize(p, x, "naive", 4, 4)));
+  const examples::ablation_recipe fed = examples::whole_recipe("repquant_feedback");
+  CHECK(quantized(fed) == bytes_of(rq::quantize_program(p, x, rq::with_bits(rq::feedback_recipe{}, 4, 4))));
+  CHECK(quantized(examples::recipe_without("feedback", fed)) == quantized(examples::recipe_without("")));
 }
 
 TEST_CASE("ablation: each ingredient changes the model", "[examples]") {
-  const auto whole = quantized(examples::recipe_without(""));
-  const auto plain = quantized(examples::recipe_with_only(""));
+  const examples::ablation_recipe all = examples::whole_recipe("repquant_feedback");
+  const auto whole = quantized(all);
+  const auto plain = quantized(examples::recipe_with_only("", all));
   for (const std::string& name : examples::ingredient_names()) {
     INFO(name);
-    CHECK(quantized(examples::recipe_without(name)) != whole);
+    CHECK(quantized(examples::recipe_without(name, all)) != whole);
     // these change what others do: a correction, a range per channel, a least error, weights that differ by
     // call, or that are the same, and bases
     if (name == "residual_target" || name == "widen_ranges") continue;
     if (name == "selected_weight" || name == "share_weights" || name == "ratio_rounds" || name == "mix_heads")
       continue;
-    CHECK(quantized(examples::recipe_with_only(name)) != plain);
+    CHECK(quantized(examples::recipe_with_only(name, all)) != plain);
   }
 }
 
@@ -125,11 +129,12 @@ TEST_CASE("ablation: the table sets rows beside the plain and the whole recipe",
   const std::vector<examples::accuracy_row> rows = {row("plain", 4, 8),    row("only a", 4, 6),
                                                     row("repquant", 4, 2), row("without a", 4, 3),
                                                     row("only a", 8, 100), row("plain", 8, 200)};
-  const std::string text = examples::ablation_table(rows, 4, {"a", "b"}).text();
+  const std::string text = examples::ablation_table(rows, 4, {"a", "b"}, "repquant").text();
   CHECK(text.find("25.0") != std::string::npos);
   CHECK(text.find("1.500") != std::string::npos);
   CHECK(text.find("100") == std::string::npos);
-  CHECK(examples::ablation_table(rows, 8, {"a"}).text().find("100") == std::string::npos);  // no whole recipe
+  CHECK(examples::ablation_table(rows, 8, {"a"}, "repquant").text().find("100") ==
+        std::string::npos);  // no whole recipe
 }
 
 TEST_CASE("measure: the float model first, then every width and recipe", "[examples]") {
