@@ -60,7 +60,7 @@ void print(const examples::model_case& m, const settings& s,
   for (const examples::accuracy_row& r : rows) {
     if (r.bits != bits) table.rule();
     bits = r.bits;
-    examples::add_quality(table, r);
+    examples::add_quality(table, r, rows.front().scores);
   }
   table.print(stdout);
   for (const examples::accuracy_row& r : rows) {

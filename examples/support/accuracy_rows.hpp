@@ -37,17 +37,27 @@ inline std::string with_error(const estimate& e, int digits) {
 
 /// `folds`: with the standard deviation of the KL between the folds.
 inline table quality_table(bool folds = false) {
-  std::vector<table::heading> columns{
-      {"model", align::left}, {"recipe", align::left}, {"bits", align::left}, {"engine", align::left}, {"KL"},
-      {"cross-entropy"},      {"accuracy %"},          {"quantize s"}};
+  std::vector<table::heading> columns{{"model", align::left},
+                                      {"recipe", align::left},
+                                      {"bits", align::left},
+                                      {"engine", align::left},
+                                      {"KL"},
+                                      {"cross-entropy"},
+                                      {"rise %"},
+                                      {"accuracy %"},
+                                      {"change"},
+                                      {"quantize s"}};
   if (folds) columns.push_back({"KL spread"});
   return table(std::move(columns));
 }
-inline void add_quality(table& t, const accuracy_row& r) {
+/// `of_float`: the float model's scores.
+inline void add_quality(table& t, const accuracy_row& r, std::span<const sample_score> of_float) {
   const bool is_float = r.recipe == "float";
+  const model_change change = is_float ? model_change{} : change_of(of_float, r.scores);
   t.row({r.model, r.recipe, bits_text(r.bits, r.weight_bits), r.engine,
          is_float ? "0" : with_error(r.quality.kl, 5), with_error(r.quality.cross_entropy, 4),
-         with_error(r.quality.accuracy, 2), is_float ? "-" : fixed(r.seconds, 1),
+         with_error(change.cross_entropy, 1), with_error(r.quality.accuracy, 2),
+         with_error(change.accuracy, 2), is_float ? "-" : fixed(r.seconds, 1),
          is_float ? "-" : fixed(deviation(r.kl_by_fold), 5)});
 }
 

@@ -11,13 +11,14 @@
 
 namespace examples {
 
-/// Runs stories_model on one token at a time. Products are Eigen's, all memory is taken at the start.
+/// Runs stories_model on one token at a time. Products are Eigen's, keys and values stand channel by channel,
+/// so that sums run along tokens; all memory is taken at the start.
 class float_decoder {
  public:
   float_decoder(const stories_model& m, index most) : model_(m), caches_(m.blocks.size()) {
     for (std::size_t i = 0; i < caches_.size(); ++i) {
-      caches_[i].keys.resize(most, m.blocks[i].k.out());
-      caches_[i].values.resize(most, m.blocks[i].v.out());
+      caches_[i].keys.resize(m.blocks[i].k.out(), most);
+      caches_[i].values.resize(m.blocks[i].v.out(), most);
     }
     scores_.resize(1, most);
   }
@@ -50,13 +51,13 @@ class float_decoder {
   void run_block(const repquant::gated_decoder_block& b, cache& c) {
     norm(std::get<repquant::rms_norm>(b.norm1), x_);
     q_.noalias() = n_ * b.q.weight.transpose();
-    c.keys.row(position_).noalias() = n_ * b.k.weight.transpose();
-    c.values.row(position_).noalias() = n_ * b.v.weight.transpose();
+    key_.noalias() = n_ * b.k.weight.transpose();
+    c.values.col(position_).noalias() = b.v.weight * n_.transpose();
     const repquant::matrix_view cosines = b.positions.cosines;
     const repquant::matrix_view sines = b.positions.sines;
-    const std::span<float> key(c.keys.row(position_).data(), static_cast<std::size_t>(c.keys.cols()));
     repquant::rotate_row(all(q_), cosines.row(position_), sines.row(position_), all(q_));
-    repquant::rotate_row(key, cosines.row(position_), sines.row(position_), key);
+    repquant::rotate_row(all(key_), cosines.row(position_), sines.row(position_), all(key_));
+    c.keys.col(position_) = key_.transpose();
     const index d = q_.cols() / b.heads.heads;
     const index keys = position_ + 1;
     const float scale = 1 / std::sqrt(static_cast<float>(d));
@@ -64,11 +65,11 @@ class float_decoder {
     for (index h = 0; h < b.heads.heads; ++h) {
       const index g = h / (b.heads.heads / b.heads.kv_heads) * d;
       auto s = scores_.leftCols(keys);
-      s.noalias() = q_.middleCols(h * d, d) * c.keys.block(0, g, keys, d).transpose();
+      s.noalias() = q_.middleCols(h * d, d) * c.keys.block(g, 0, d, keys);
       s *= scale;
       const std::span<float> row(scores_.data(), static_cast<std::size_t>(keys));
       repquant::softmax_row(row, row);
-      mixed_.middleCols(h * d, d).noalias() = s * c.values.block(0, g, keys, d);
+      mixed_.middleCols(h * d, d).noalias() = s * c.values.block(g, 0, d, keys).transpose();
     }
     x_.noalias() += mixed_ * b.out.weight.transpose();
     norm(std::get<repquant::rms_norm>(b.norm2), x_);
@@ -82,7 +83,7 @@ class float_decoder {
   const stories_model& model_;
   std::vector<cache> caches_;
   index position_ = 0;
-  repquant::matrix<> x_, n_, q_, mixed_, scores_, gate_, up_, logits_;
+  repquant::matrix<> x_, n_, q_, key_, mixed_, scores_, gate_, up_, logits_;
 };
 
 }  // namespace examples

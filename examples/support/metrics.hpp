@@ -135,6 +135,25 @@ inline model_quality quality_of(std::span<const sample_score> scores) {
   return q;
 }
 
+/// What quantizing changed, sample by sample: what both models get wrong alike takes no part in the error.
+struct model_change {
+  estimate cross_entropy;  ///< percent of the float model's
+  estimate accuracy;       ///< points
+};
+/// Requires  scores of the same samples in the same order; else nothing is known
+inline model_change change_of(std::span<const sample_score> of_float, std::span<const sample_score> scores) {
+  if (of_float.size() != scores.size()) return {};
+  std::vector<sample_score> differences(scores.begin(), scores.end());
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    differences[i].cross_entropy -= of_float[i].cross_entropy;
+    differences[i].hits -= of_float[i].hits;
+  }
+  const model_quality before = quality_of(of_float);
+  const model_quality change = quality_of(differences);
+  const double percent = 100 / before.cross_entropy.mean;
+  return {{percent * change.cross_entropy.mean, percent * change.cross_entropy.error}, change.accuracy};
+}
+
 /// The share of a baseline's divergence that is removed, 1 - KL / KL of the baseline; negative where it grew.
 ///
 /// Requires  scores of the same samples in the same order

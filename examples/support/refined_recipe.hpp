@@ -96,7 +96,7 @@ inline repquant::refinement refinement_of(const model_case& m, const refinement_
 /// numbers on which much depends and little can be learnt by heart, then small steps of all: where large ones
 /// led nowhere, from the start. In this order, because a judge of few samples takes the luckiest of several
 /// models: after small steps its luck would stand in the way of large ones.
-inline constexpr refinement_stage refinement_stages[] = {{2.2e12, 1, 0.98F, 3, 0.01F, 0.2F, 0.01F, 2},
+inline constexpr refinement_stage refinement_stages[] = {{1.7e12, 1, 0.98F, 3, 0.01F, 0.2F, 0.01F, 2},
                                                          {4e11, 2, 0.95F, 0, 5e-3F, 0.1F, 5e-3F, 0},
                                                          {4e11, 3, 0.95F, 0.15F, 5e-3F, 0.1F, 5e-3F, 0}};
 

@@ -94,8 +94,11 @@ TEST_CASE("accuracy: numbers in the table", "[examples]") {
   CHECK(examples::with_error({1.25, std::nan("")}, 2) == "1.25");
   CHECK(examples::with_error({}, 2) == "-");
   examples::table t = examples::quality_table();
-  examples::add_quality(t, row("m", "ours", 4, {1, 3}));
+  const examples::accuracy_row before = row("m", "float", 32, {0.5, 2});
+  examples::add_quality(t, before, before.scores);
+  examples::add_quality(t, row("m", "ours", 4, {1, 3}), before.scores);
   CHECK(t.text().find("W4A4") != std::string::npos);
+  CHECK(t.text().find("60.0 ± 20.0") != std::string::npos);
 }
 
 TEST_CASE("accuracy: the rows that count are scored, failures are told", "[examples]") {

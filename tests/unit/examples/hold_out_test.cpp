@@ -136,7 +136,7 @@ TEST_CASE("hold out: folds of two splits make one row", "[examples]") {
   CHECK(json["rows"][0]["by_fold"] == std::vector<double>{2, 5, 2, 1});
   CHECK_FALSE(json["rows"][1].contains("by_fold"));
   examples::table t = examples::quality_table(true);
-  examples::add_quality(t, r);
+  examples::add_quality(t, r, {});
   CHECK(t.text().find("1.73205") != std::string::npos);
 }
 

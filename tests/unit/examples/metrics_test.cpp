@@ -119,3 +119,19 @@ TEST_CASE("metrics: logits of embeddings are scaled cosines", "[examples]") {
   CHECK(logits[2](0, 1) == Approx(6));
   CHECK(examples::similarity_logits(std::vector{row({0, 0})}, 10)[0](0, 0) == 0);
 }
+
+TEST_CASE("metrics: a change is of the same samples", "[examples]") {
+  // rows, divergence, labelled rows, cross-entropy, hits
+  const std::vector<examples::sample_score> before = {{1, 0, 1, 4, 1}, {1, 0, 1, 1, 0}, {2, 0, 2, 3, 1}};
+  std::vector<examples::sample_score> after = before;
+  after[0].cross_entropy += 1;
+  after[1].cross_entropy += 3;
+  after[1].hits += 1;
+  const examples::model_change change = examples::change_of(before, after);
+  // differences 1, 3, 0 of 1, 1, 2 rows: the mean is 1, the clusters are 0, 2 and 2 off it; float 8 / 4
+  CHECK(change.cross_entropy.mean == Approx(50));
+  CHECK(change.cross_entropy.error == Approx(50 * std::sqrt(1.5 * 8) / 4));
+  CHECK(change.accuracy.mean == Approx(25));
+  CHECK(examples::change_of(before, before).cross_entropy.error == 0);
+  CHECK(std::isnan(examples::change_of(before, {after.data(), 2}).accuracy.mean));
+}
