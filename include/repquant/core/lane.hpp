@@ -3,8 +3,8 @@
 /// have. Every formula of the library is written once over a Lane; its scalar instantiation is its
 /// definition, and every register gives the same bits.
 ///
-/// This file and shuffle.hpp are the only ones that know what a register is: a register type other than xsimd's
-/// is added by specialising `lane_traits`, `code_lane_traits` and the functions of namespace `lane`.
+/// This file and shuffle.hpp are the only ones that know what a register is: a register type other than
+/// xsimd's is added by specialising `lane_traits`, `code_lane_traits` and the functions of namespace `lane`.
 ///
 /// Rules that make results equal on every build (docs/decisions/0004):
 ///  - `lane::mul` is pinned: a product never fuses with the addition that follows.

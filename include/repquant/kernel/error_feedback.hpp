@@ -2,7 +2,7 @@
 /// error_feedback: what the error of a code does to the values that are coded after it.
 #pragma once
 
-#include <repquant/core/config.hpp>
+#include <repquant/core/shape.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -3,6 +3,7 @@
 #include <repquant/calibrate/find_feedback.hpp>
 #include <repquant/kernel/decode.hpp>
 #include <repquant/kernel/encode.hpp>
+#include <repquant/kernel/encode_with_feedback.hpp>
 
 #include "catch.hpp"
 #include "oracle/samples.hpp"
