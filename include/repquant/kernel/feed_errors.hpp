@@ -4,6 +4,8 @@
 /// Rows of a block do not know of each other, so many of them stand in the places of registers, one step
 /// after the other. Of few rows each goes alone, and the places of a register are later steps. Either way a
 /// value has the same operations in the same order: those of the scalar instantiation.
+///
+/// Length: one loop in its two forms, how its values are read, and which rows go to which form.
 #pragma once
 
 #include <repquant/codec/uniform.hpp>
