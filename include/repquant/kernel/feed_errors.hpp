@@ -26,6 +26,8 @@ namespace repquant::detail {
 inline constexpr std::size_t fed_panel = 4;
 /// Rows that go alone where a register has as many lanes for each of them.
 inline constexpr index lanes_of_lone_row = 4;
+/// Blocks that have too few later steps to fill registers with.
+inline constexpr index short_block = 16;
 
 /// A value as feedback sees it: a NaN counts as 0, magnitudes are cut so that no error of a code is infinite.
 template<Lane V>
@@ -206,7 +208,11 @@ inline void feed_errors(const uniform& codec, std::span<const affine> params, co
             n, params.data() + step * left, step, f.order.data() + left, f.unit.data() + left, reach};
         const float* const from = x + top * stride + left;
         if constexpr (Groups == 0) {
-          feed_row<Most, V>(codec, b, from, store);
+          if (n > short_block) {
+            feed_row<Most, V>(codec, b, from, store);
+          } else {
+            feed_rows<1, static_cast<std::size_t>(short_block), float>(codec, b, from, 1, stride, store);
+          }
           store.template finish<1>(left, n);
         } else {
           feed_rows<Groups, Most, V>(codec, b, from, store.rows, stride, store);
