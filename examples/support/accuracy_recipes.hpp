@@ -63,10 +63,12 @@ inline std::vector<accuracy_recipe> accuracy_recipes(
   };
 }
 
-/// The recipes of the ablation of the recipe `name`: no ingredient, each of these alone, all, all but each.
+/// The recipes of the ablation of the recipe `name`: no ingredient, each of these alone that it has, all, all
+/// but each.
 inline std::vector<accuracy_recipe> ablation_recipes(const std::string& name,
-                                                     const std::vector<std::string>& names) {
+                                                     std::vector<std::string> names) {
   const ablation_recipe whole = whole_recipe(name);
+  if (whole.feedback_block == 0) std::erase(names, "feedback");
   std::vector<accuracy_recipe> all{integer_recipe("plain", recipe_with_only("", whole))};
   for (const std::string& n : names) all.push_back(integer_recipe("only " + n, recipe_with_only(n, whole)));
   all.push_back(integer_recipe(name, whole));

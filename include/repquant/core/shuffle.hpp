@@ -23,6 +23,7 @@ inline xsimd::batch<float, A> swap_neighbours(const xsimd::batch<float, A>& v) n
   static_assert(Distance > 0 && Distance < width && (Distance & (Distance - 1)) == 0);
   return detail::swap_neighbours<Distance>(v, std::make_integer_sequence<int, width>{});
 }
+
 namespace detail {
 template<int Distance, class A, int... Places>
 inline xsimd::batch<float, A> upper_of_first(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b,

@@ -75,10 +75,9 @@ struct value_store {
 /// Shapes    params one, or one per column; x and codes [rows x cols], row_stride floats from row to row,
 ///           codes likewise; feedback of as many columns
 /// Requires  1 <= block <= error_feedback::most; strides >= cols; x and codes do not overlap
-/// Cost      min(block, cols) / 2 products and differences per value, for as many rows at a time as a
-/// register
-///           has lanes, or, where there are fewer than a quarter of that, for as many later channels; on the
-///           stack 44 KB with AVX-512 in blocks of up to 64 channels, 80 KB in larger ones
+/// Cost      min(block, cols) / 2 products and differences per value: of a register of rows at a time, or,
+///           where rows are at most a quarter of its lanes, of a register of later channels; on the stack
+///           44 KB with AVX-512 in blocks of up to 64 channels, 80 KB in larger ones
 /// Precision the same codes for every Arch, and for a row whatever the others are
 /// Source    error diffusion (Floyd and Steinberg 1976) with the successive cancellation of integer least
 ///           squares, which GPTQ (arXiv 2210.17323) does for weights

@@ -13,7 +13,8 @@ namespace repquant {
 
 /// Place j of register i becomes place i of register j.
 ///
-/// Cost  a shuffle or two per register and doubling of the width
+/// Requires  as many registers as a register has places; Distance is where the steps begin: leave it at 1
+/// Cost      a shuffle or two per register and doubling of the width
 template<std::size_t Distance = 1, Lane V, std::size_t Width>
 inline void transpose_lanes(std::array<V, Width>& v) noexcept {
   static_assert(Width == lane_width<V>);
