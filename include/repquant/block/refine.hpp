@@ -47,7 +47,7 @@ void measure_outputs(refine_trainer<E>& trainer, const refine_phase& whole, cons
                      refine_parameters& parameters) {
   const auto few = trainer.training().first(std::min<std::size_t>(trainer.training().size(), 8));
   std::vector<std::vector<double>> squares(flow.code.size(), std::vector<double>(few.size(), 0));
-  trainer.runner().visit(whole, few, [&](refine_forward::pass& x, index i) {
+  trainer.runner().visit(whole, few, [&](refine_forward::pass& x, index, index i) {
     for (std::size_t k = 0; k < flow.code.size(); ++k) {
       if (flow.code[k].kind != opcode::linear) continue;
       const matrix<>& y = x.t.value(x.values[k + 1]);
@@ -134,7 +134,8 @@ result<quantized_model> refine(const program& original, const quantized_model& m
 /// Errors    empty, shape_mismatch, non_finite (samples, rows, weights); bad_option; shape_mismatch where the
 ///           model is not one of this program; cancelled
 /// Cost      per step about three float runs for each sample of a batch; memory: a few times all values of
-///           `at_once` samples, and each block's float result for all samples
+///           `at_once` samples, the inputs and float results of two batches, and each block's float result
+///           for all samples
 /// Precision the same bits for any executor on one build
 /// Source    BRECQ (arXiv 2102.05426), QDrop (arXiv 2203.05740), LSQ+ (arXiv 2004.09576)
 template<Executor E = inline_executor>

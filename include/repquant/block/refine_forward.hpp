@@ -17,6 +17,13 @@
 
 namespace repquant::detail {
 
+/// A sample of an endless source.
+struct refine_drawn {
+  index number = -1;
+  refinement_sample sample;
+  std::vector<matrix<>> targets;  ///< what the float program gives at the end of each range
+};
+
 /// Runs instructions of one sample on its tape.
 struct refine_forward {
   const model_view& model;
@@ -32,8 +39,7 @@ struct refine_forward {
     std::vector<node> values;             ///< of each value of the flow
     std::vector<std::vector<node>> leaf;  ///< of each instruction
     splitmix64 random;
-    refinement_sample sample;       ///< of an endless feed
-    std::vector<matrix<>> targets;  ///< of that sample, at the end of each range
+    const refine_drawn* drawn = nullptr;  ///< its sample, where a phase draws them
 
     void start(std::size_t count) {
       t.clear();

@@ -40,7 +40,7 @@ struct refinement {
   index block_steps = 200;       ///< steps for each block, on its own output
   index end_to_end_steps = 200;  ///< steps for the whole model, on its result
   index batch = 16;              ///< samples in a step
-  index at_once = 4;             ///< samples held in memory at a time: more memory, the same result
+  index at_once = 4;             ///< samples whose gradients are in memory at a time: the same result
 
   // How far a parameter wanders in a phase whose gradients are nothing but noise, over the root of the loss
   // that the phase starts with: a step of Adam changes it by at most rate sqrt(loss / steps), so that one

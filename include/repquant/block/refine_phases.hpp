@@ -24,7 +24,8 @@ struct refine_phase {
   refine_feed training;   ///< to train on; none: fixed
   /// What the rates are in units of, on the samples that judge; none: the loss that they are judged by.
   std::function<node(refine_forward::pass&, index)> unit;
-  bool endless = false;  ///< `training` takes any number for a sample, not only those of the samples
+  /// Makes the sample of any number that `training` starts with, a pure function; none: it takes the samples.
+  std::function<void(refine_drawn&, index)> draw;
   index steps = 0;
   float rate = 1;  ///< factor of all rates
   float drop = 0;
@@ -76,13 +77,15 @@ struct refine_phases {
     p.fixed.loss = loss_at(options.temperature);
     if (options.temperature != 1) p.unit = loss_at(1);
     if (options.source) {
-      p.training.start = [this](refine_forward::pass& x, index number) {
-        x.sample = options.source(static_cast<std::uint64_t>(number));
-        x.targets = targets.of(x.sample.input);
-        x.values[0] = x.t.constant(x.sample.input);
+      p.draw = [this](refine_drawn& d, index number) {
+        d = {number, options.source(static_cast<std::uint64_t>(number)), {}};
+        d.targets = targets.of(d.sample.input);
+      };
+      p.training.start = [](refine_forward::pass& x, index) {
+        x.values[0] = x.t.constant(x.drawn->sample.input);
       };
       p.training.loss = [this](refine_forward::pass& x, index) {
-        return whole_loss(x, x.targets, x.sample.rows);
+        return whole_loss(x, x.drawn->targets, x.drawn->sample.rows);
       };
     } else {
       p.training.start = p.fixed.start;
@@ -90,7 +93,6 @@ struct refine_phases {
         return whole_loss(x, targets.at(i), rows_of(i));
       };
     }
-    p.endless = static_cast<bool>(options.source);
     return p;
   }
 

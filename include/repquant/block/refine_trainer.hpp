@@ -60,8 +60,10 @@ class refine_trainer {
     std::vector<index> order;
     index last = 0;
     for (index step = 0; step < p.steps; ++step) {
-      const std::vector<index> batch = p.endless ? endless_batch(step) : next_batch(order);
-      trained += runner_.gradients(p, batch, random_());
+      const std::vector<index> batch = p.draw ? endless_batch(step) : next_batch(order);
+      const bool draws = p.draw && step + 1 < p.steps;
+      trained +=
+          runner_.gradients(p, batch, draws ? endless_batch(step + 1) : std::vector<index>{}, random_());
       const float warm = options_.warm_up * static_cast<float>(p.steps);
       const float rate = slower * p.rate * walk * cosine_schedule(step, p.steps) *
                          std::min(1.0F, static_cast<float>(step + 1) / std::max(1.0F, warm));
