@@ -8,7 +8,8 @@ include(CMakePackageConfigHelpers)
 set(config_dir "${CMAKE_INSTALL_DATADIR}/cmake/repquant")
 
 install(TARGETS repquant_run repquant_repquant EXPORT repquantTargets
-        FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+        FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
+        FILE_SET doors DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(EXPORT repquantTargets NAMESPACE repquant:: DESTINATION "${config_dir}")
 # Text that headers include more than once is no header: it does not compile alone.
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/repquant" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
@@ -16,7 +17,8 @@ install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/repquant" DESTINATION "${CMAKE_
 if(REPQUANT_IO)
   # Of its own, so that find_package(repquant) never gains a dependency by it.
   install(TARGETS repquant_io EXPORT repquantIoTargets
-          FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+          FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
+          FILE_SET doors DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
   install(EXPORT repquantIoTargets NAMESPACE repquant:: DESTINATION "${config_dir}")
 endif()
 

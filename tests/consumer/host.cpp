@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// A host program: the whole library.
-#include <repquant/repquant.hpp>
+/// A host program: what stands on Eigen.
+#include <repquant/matrix/matrix.hpp>
 #include <repquant/version.hpp>
 
 #include <cstdio>

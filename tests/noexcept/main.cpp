@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 /// The doors without exceptions and RTTI, in a program of its own: no test framework hides a throw.
-#include <repquant/repquant.hpp>
-
 #include <cstdio>
 
 int device_checks();

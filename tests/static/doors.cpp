@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// What must hold at compile time: compiling is passing.
-#include <repquant/repquant.hpp>
+#include <repquant/matrix/quantizer.hpp>
+#include <repquant/run.hpp>
 
 #include <type_traits>
 
