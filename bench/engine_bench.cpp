@@ -5,7 +5,7 @@
 ///
 /// A round is one image or one batch; items are images. `step/...` runs all instructions of one kind of the
 /// W4A4 model on what a whole image left in the registers.
-#include <repquant/repquant.hpp>
+#include <repquant/block.hpp>
 
 #include "support/data_directory.hpp"
 #include "support/fashion_mnist.hpp"

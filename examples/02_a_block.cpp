@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// For the person with a block: write its float function once, quantize it on a few samples, run it in
 /// integers, save it.
-#include <repquant/repquant.hpp>
+#include <repquant/block.hpp>
 
 #include <cstdio>
 #include <vector>

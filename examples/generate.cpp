@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// A small LLaMA tells a story in integers, token by token with its keys and values kept as codes, beside the
 /// float model: how fast both are, and where their stories part.
+#include <repquant/block.hpp>
 #include <repquant/infer/decoder.hpp>
 #include <repquant/parallel/threads.hpp>
-#include <repquant/repquant.hpp>
 
 #include "models/stories260k.hpp"
 #include "support/fail.hpp"

@@ -2,9 +2,9 @@
 /// The main job: quantizes a real vision transformer with four recipes at three widths and runs the result
 /// in integers, beside the float network; then the same for a network whose LayerNorm channels are
 /// unbalanced, which is where layer-wise quantizers fail.
+#include <repquant/block.hpp>
 #include <repquant/io/file.hpp>
 #include <repquant/parallel/threads.hpp>
-#include <repquant/repquant.hpp>
 
 #include "support/data_directory.hpp"
 #include "support/fail.hpp"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// The whole network of the main job.
+#include <repquant/block.hpp>
 #include <repquant/block/evaluate.hpp>
 #include <repquant/block/quantized_model.hpp>
 #include <repquant/parallel/threads.hpp>
-#include <repquant/repquant.hpp>
 
 #include "cases.hpp"
 #include "main_job.hpp"

@@ -5,3 +5,4 @@
 #include <repquant/block.hpp>
 #include <repquant/ptq.hpp>
 #include <repquant/run.hpp>
+#include <repquant/train.hpp>

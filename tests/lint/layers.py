@@ -27,12 +27,14 @@ FILES = {  # single files with rules of their own
     "run.hpp": set(DEVICE),
     "ptq.hpp": set(DEVICE + ["matrix", "calibrate", "layer", "reparam", "reconstruct", "parallel"]),
     "block.hpp": set(DEVICE + HOST + ["parallel"]),
+    "train.hpp": set(DEVICE + HOST + ["parallel"]),
     "repquant.hpp": set(DEVICE + HOST + ["parallel"]),
     "version.hpp": set(),
 }
-DOORS = {"run.hpp", "ptq.hpp", "block.hpp", "repquant.hpp"}
+DOORS = {"run.hpp", "ptq.hpp", "block.hpp", "train.hpp", "repquant.hpp"}
 MAY_INCLUDE_DOOR = {("ptq.hpp", "run.hpp"), ("block.hpp", "ptq.hpp"), ("block.hpp", "run.hpp"),
-                    ("repquant.hpp", "run.hpp"), ("repquant.hpp", "ptq.hpp"), ("repquant.hpp", "block.hpp")}
+                    ("train.hpp", "block.hpp"), ("repquant.hpp", "run.hpp"), ("repquant.hpp", "ptq.hpp"),
+                    ("repquant.hpp", "block.hpp"), ("repquant.hpp", "train.hpp")}
 NOT_ON_DEVICE = {"vector", "string", "iostream", "sstream", "fstream", "ostream", "istream", "map",
                  "unordered_map", "set", "unordered_set", "list", "deque", "memory", "functional", "thread",
                  "mutex", "future", "condition_variable", "regex", "any", "filesystem", "new", "random"}

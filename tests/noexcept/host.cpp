@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// Doors 2 and 3 without exceptions and RTTI.
+/// Doors 2 to 4 without exceptions and RTTI.
 #include <repquant/repquant.hpp>
 
 #include "check.hpp"
