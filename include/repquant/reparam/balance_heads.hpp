@@ -12,7 +12,6 @@
 #include <Eigen/Eigenvalues>
 
 #include <cmath>
-#include <concepts>
 
 namespace repquant {
 
@@ -32,14 +31,15 @@ struct head_basis {
 /// over k of E[x'_k^2] E[y'_k^2] up to a factor. In the basis M that is sum S_k^2; R makes every k the mean
 /// of S, which gives (sum S_k)^2 / d: less the more unequal the S_k are.
 ///
-/// Shapes    first, second [d x d], symmetric, positive semidefinite: second moments of x and y
+/// Shapes    first, second [d x d], of float or double, symmetric, positive semidefinite: moments of x and y
 /// Requires  equal sizes. A little of each trace is added to its diagonal, so that both are definite
 /// Cost      a Cholesky and an eigenvalue decomposition of d x d, in double
 /// Source    ours; rotations of heads as QuaRot (arXiv 2404.00456), scales as SmoothQuant
-template<std::floating_point T>
-head_basis balance_heads(const matrix<T>& first, const matrix<T>& second, double ridge = 1e-3) {
+template<class First, class Second>
+head_basis balance_heads(const Eigen::MatrixBase<First>& first, const Eigen::MatrixBase<Second>& second,
+                         double ridge = 1e-3) {
   const index d = first.rows();
-  const auto regular = [&](const matrix<T>& moments) {
+  const auto regular = [&](const auto& moments) {
     const matrix<double> m = moments.template cast<double>();
     matrix<double> r = m / std::fmax(m.trace() / static_cast<double>(d), 1e-300);
     r.diagonal().array() += ridge;
